@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * backend.h - one way to run the whole table: plain C, one CUDA kernel a layer, ...
+ *
+ * A backend is a table of functions; network.c lists them all, best first. Its state is what
+ * open makes and close frees; one state serves one call at a time.
+ */
+#ifndef LENET5_BACKEND_H
+#define LENET5_BACKEND_H
+
+#include "blob.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What a backend runs on. Numbers that do not apply are 0. */
+struct device {
+    char name[128];   /* "NVIDIA H200", "AMD EPYC" */
+    int major, minor; /* compute capability */
+    int driver;       /* CUDA driver's version: 13000 is 13.0 */
+    int multiprocessors;
+    size_t memory_total, memory_free; /* bytes */
+};
+
+struct backend {
+    const char *name;
+    const char *summary; /* half a line for --info */
+    int on_gpu;
+
+    /* The device that it would use; -1 and the reason when there is none. */
+    int (*device)(struct device *device, struct lenet5_error *err);
+
+    /* Takes a checked model, which must outlive the state, and all memory for batches of up to
+     *max_batch images; may lower *max_batch when memory is short. */
+    int (*open)(void **state, const struct model *m, int *max_batch, struct lenet5_error *err);
+
+    /* n images (1 to max_batch, more is refused) through every row to the logits. Either bytes
+       (host, scaled here) or floats (host, as the network wants them) is not NULL. timing may
+       be NULL; otherwise the seconds are added to it. */
+    int (*run)(void *state, const uint8_t *bytes, const float *floats, int n, float *logits,
+               struct lenet5_timing *timing, struct lenet5_error *err);
+
+    /* One row on n images (1 to max_batch): x and y in host memory. Computes it repeats >= 1
+       times and writes the seconds of each, without copies to or from a device, to seconds. */
+    int (*layer)(void *state, int row, const float *x, int n, float *y, int repeats,
+                 double *seconds, struct lenet5_error *err);
+
+    void (*close)(void *state); /* NULL is fine */
+};
+
+/* Every backend of this build, in the order in which "auto" tries them; ends with NULL. */
+extern const struct backend *const backends[];
+
+extern const struct backend backend_reference;
+extern const struct backend backend_cuda;
+
+/* The backend of that name, or NULL with the names that there are. */
+const struct backend *backend_find(const char *name, struct lenet5_error *err);
+
+/* Seconds on a clock that only goes forward. */
+double clock_seconds(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lenet5.c - the public functions of lenet5.h: open a blob, pick a backend, run, close.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "backend.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { DEFAULT_BATCH = 4096, MOST_BATCH = 1 << 24 };
+
+struct lenet5 {
+    struct model model; /* owned */
+    const struct backend *backend;
+    void *state; /* owned, the backend's */
+    struct device device;
+    struct lenet5_error note; /* why not a better backend, or why a smaller batch */
+    struct lenet5_info info;
+    struct lenet5_timing timing;
+};
+
+double clock_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Binds net to one backend; *batch comes back as granted. */
+static int bind_backend(struct lenet5 *net, const struct backend *b, int *batch,
+                        struct lenet5_error *err) {
+    const int asked = *batch;
+    if (b->device(&net->device, err) || b->open(&net->state, &net->model, batch, err))
+        return -1;
+    net->backend = b;
+    if (*batch < asked)
+        fail(&net->note, "%s: batches of %d instead of %d, as device memory is short", b->name,
+             *batch, asked);
+    return 0;
+}
+
+/* "auto": the first backend that opens. The first refusal is kept as the note. */
+static int bind_first(struct lenet5 *net, int *batch, struct lenet5_error *err) {
+    for (const struct backend *const *b = backends; *b; b++) {
+        int granted = *batch;
+        struct lenet5_error why;
+        if (!bind_backend(net, *b, &granted, &why)) {
+            *batch = granted;
+            return 0;
+        }
+        if (!net->note.message[0])
+            fail(&net->note, "not %s: %s", (*b)->name, why.message);
+    }
+    return fail(err, "no backend can run this network; %s", net->note.message);
+}
+
+static void describe(struct lenet5 *net, int max_batch) {
+    const struct model *m = &net->model;
+    const int rows = network_logit_rows(m->layers, m->count);
+    struct lenet5_info info = {0};
+    info.channels = m->input.c;
+    info.height = m->input.h;
+    info.width = m->input.w;
+    info.classes = (int)shape_size(m->layers[rows - 1].out);
+    info.softmax = rows < m->count;
+    info.layers = m->count;
+    for (int k = 0; k < m->count; k++) {
+        info.parameters += (int64_t)(m->layers[k].weights + m->layers[k].biases);
+        info.macs += layer_macs(&m->layers[k]);
+    }
+    info.scale = m->scale;
+    info.offset = m->offset;
+    info.dataset = m->dataset;
+    info.source = m->source;
+    info.source_sha256 = m->source_sha256;
+    info.source_version = m->source_version;
+    info.backend = net->backend->name;
+    info.device = net->device.name;
+    info.backend_note = net->note.message;
+    info.max_batch = max_batch;
+    net->info = info;
+}
+
+/* Takes over the parsed model, also when it fails. */
+static int open_model(struct lenet5 **out, struct model *m,
+                      const struct lenet5_options *options, struct lenet5_error *err) {
+    const char *name = options && options->backend ? options->backend : "auto";
+    int batch = options && options->max_batch ? options->max_batch : DEFAULT_BATCH;
+    const struct backend *b = NULL;
+    struct lenet5 *net = calloc(1, sizeof *net);
+    int rc = -1;
+
+    if (!net) {
+        blob_free(m);
+        return fail(err, "out of memory");
+    }
+    net->model = *m;
+    if (batch < 1 || batch > MOST_BATCH)
+        fail(err, "max_batch of %d; it must be 1 to %d, or 0 for %d", batch, MOST_BATCH,
+             DEFAULT_BATCH);
+    else if (!strcmp(name, "auto"))
+        rc = bind_first(net, &batch, err);
+    else if ((b = backend_find(name, err)))
+        rc = bind_backend(net, b, &batch, err);
+    if (rc) {
+        lenet5_close(net);
+        return -1;
+    }
+    describe(net, batch);
+    *out = net;
+    return 0;
+}
+
+int lenet5_open(struct lenet5 **net, const char *path, const struct lenet5_options *options,
+                struct lenet5_error *err) {
+    struct model m;
+    *net = NULL;
+    return blob_read(&m, path, err) ? -1 : open_model(net, &m, options, err);
+}
+
+int lenet5_open_memory(struct lenet5 **net, const void *blob, size_t size,
+                       const struct lenet5_options *options, struct lenet5_error *err) {
+    struct model m;
+    *net = NULL;
+    return blob_parse(&m, blob, size, "blob in memory", err)
+               ? -1
+               : open_model(net, &m, options, err);
+}
+
+const struct lenet5_info *lenet5_info(const struct lenet5 *net) {
+    return &net->info;
+}
+
+struct lenet5_timing lenet5_timing(const struct lenet5 *net) {
+    return net->timing;
+}
+
+/* Feeds the backend in batches that it accepts. */
+static int run(struct lenet5 *net, const uint8_t *bytes, const float *floats, size_t n,
+               float *logits, struct lenet5_error *err) {
+    const size_t pixels = shape_size(net->model.input);
+    const size_t classes = (size_t)net->info.classes, most = (size_t)net->info.max_batch;
+    net->timing = (struct lenet5_timing){0, 0, 0};
+    for (size_t i = 0; i < n; i += most) {
+        const int batch = (int)(n - i < most ? n - i : most);
+        if (net->backend->run(net->state, bytes ? bytes + i * pixels : NULL,
+                              floats ? floats + i * pixels : NULL, batch, logits + i * classes,
+                              &net->timing, err))
+            return -1;
+    }
+    return 0;
+}
+
+int lenet5_run(struct lenet5 *net, const uint8_t *images, size_t n, float *logits,
+               struct lenet5_error *err) {
+    return run(net, images, NULL, n, logits, err);
+}
+
+int lenet5_run_floats(struct lenet5 *net, const float *images, size_t n, float *logits,
+                      struct lenet5_error *err) {
+    return run(net, NULL, images, n, logits, err);
+}
+
+int lenet5_argmax(const float *logits, int classes) {
+    int best = 0;
+    for (int k = 1; k < classes; k++)
+        if (logits[k] > logits[best])
+            best = k;
+    return best;
+}
+
+void lenet5_close(struct lenet5 *net) {
+    if (!net)
+        return;
+    if (net->backend)
+        net->backend->close(net->state);
+    blob_free(&net->model);
+    free(net);
+}
