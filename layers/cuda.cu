@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * cuda.cu - backend "cuda": the table, row by row, by the readable kernels of *_cuda.
+ *
+ * All weights go up in one copy; the activations of a batch live in two buffers, allocated
+ * once, that take turns as input and output; a batch goes up as bytes, through all rows, and
+ * comes back as logits without the host in between. LENET5_SYNC=1 waits after every launch, so
+ * that a failing kernel is named at its own row and not at a later one.
+ */
+#include "cuda.cuh"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { UPLOADED, STARTED, COMPUTED, DOWNLOADED, EVENTS };
+
+struct cuda {
+    const struct model *model;
+    struct layer layers[MAX_LAYERS]; /* the model's rows with weights on the device */
+    int max_batch, sync;
+    float *floats;  /* device, owned: all weights */
+    float *map[2];  /* device, owned: activations of a batch */
+    uint8_t *bytes; /* device, owned: images of a batch */
+    cudaStream_t stream;
+    cudaEvent_t event[EVENTS];
+};
+
+static __global__ void scale_kernel(const uint8_t *bytes, float *x, size_t size, float scale,
+                                    float offset) {
+    const size_t k = thread_index();
+    if (k < size)
+        x[k] = (float)bytes[k] * scale + offset;
+}
+
+static int cuda_device(struct device *device, struct lenet5_error *err) {
+    int count = 0, driver = 0;
+    cudaDeviceProp p;
+    memset(device, 0, sizeof *device);
+    if (cudaDriverGetVersion(&driver) != cudaSuccess || !driver)
+        return fail(err, "no NVIDIA driver on this machine");
+    const cudaError_t status = cudaGetDeviceCount(&count);
+    cudaGetLastError(); /* a refusal here must not be found again by a later call */
+    if (status != cudaSuccess)
+        return fail(err, "no usable GPU: %s", cudaGetErrorString(status));
+    if (!count)
+        return fail(err, "the NVIDIA driver sees no GPU");
+    CUDA_TRY(cudaGetDeviceProperties(&p, 0));
+    CUDA_TRY(cudaMemGetInfo(&device->memory_free, &device->memory_total));
+    snprintf(device->name, sizeof device->name, "%s", p.name);
+    device->major = p.major;
+    device->minor = p.minor;
+    device->driver = driver;
+    device->multiprocessors = p.multiProcessorCount;
+    return 0;
+}
+
+/* The only memory that grows with the batch. */
+static cudaError_t allocate_maps(struct cuda *s, size_t largest, int batch) {
+    cudaError_t status = cudaMalloc((void **)&s->bytes, shape_size(s->model->input) * batch);
+    for (int k = 0; k < 2 && status == cudaSuccess; k++)
+        status = cudaMalloc((void **)&s->map[k], largest * batch * sizeof(float));
+    if (status == cudaSuccess)
+        return status;
+    cudaGetLastError();
+    cudaFree(s->bytes);
+    cudaFree(s->map[0]);
+    cudaFree(s->map[1]);
+    s->bytes = NULL;
+    s->map[0] = s->map[1] = NULL;
+    return status;
+}
+
+/* Halves the batch until its activations fit. */
+static int allocate_batch(struct cuda *s, int *max_batch, struct lenet5_error *err) {
+    size_t largest = shape_size(s->model->input);
+    for (int k = 0; k < s->model->count; k++)
+        if (shape_size(s->layers[k].out) > largest)
+            largest = shape_size(s->layers[k].out);
+    for (int batch = *max_batch; batch >= 1; batch /= 2) {
+        const cudaError_t status = allocate_maps(s, largest, batch);
+        if (status == cudaSuccess) {
+            s->max_batch = *max_batch = batch;
+            return 0;
+        }
+        if (status != cudaErrorMemoryAllocation)
+            return fail(err, "CUDA: %s while allocating activations",
+                        cudaGetErrorString(status));
+    }
+    return fail(err, "out of device memory: even one image needs %zu bytes",
+                2 * largest * sizeof(float));
+}
+
+static int upload_model(struct cuda *s, struct lenet5_error *err) {
+    const struct model *m = s->model;
+    memcpy(s->layers, m->layers, sizeof s->layers);
+    if (!m->float_count)
+        return 0;
+    CUDA_TRY(cudaMalloc((void **)&s->floats, m->float_count * sizeof(float)));
+    CUDA_TRY(cudaMemcpy(s->floats, m->floats, m->float_count * sizeof(float),
+                        cudaMemcpyHostToDevice));
+    for (int k = 0; k < m->count; k++) {
+        struct layer *l = &s->layers[k];
+        l->weight = l->weight ? s->floats + (l->weight - m->floats) : NULL;
+        l->bias = l->bias ? s->floats + (l->bias - m->floats) : NULL;
+    }
+    return 0;
+}
+
+static void cuda_close(void *state) {
+    struct cuda *s = (struct cuda *)state;
+    if (!s)
+        return;
+    for (int k = 0; k < EVENTS; k++)
+        if (s->event[k])
+            cudaEventDestroy(s->event[k]);
+    if (s->stream)
+        cudaStreamDestroy(s->stream);
+    cudaFree(s->floats);
+    cudaFree(s->bytes);
+    cudaFree(s->map[0]);
+    cudaFree(s->map[1]);
+    free(s);
+}
+
+static int prepare(struct cuda *s, int *max_batch, struct lenet5_error *err) {
+    cudaFuncAttributes attributes;
+    CUDA_TRY(cudaFuncGetAttributes(&attributes, scale_kernel)); /* built for this card? */
+    CUDA_TRY(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
+    for (int k = 0; k < EVENTS; k++)
+        CUDA_TRY(cudaEventCreate(&s->event[k]));
+    return upload_model(s, err) || allocate_batch(s, max_batch, err) ? -1 : 0;
+}
+
+static int cuda_open(void **state, const struct model *m, int *max_batch,
+                     struct lenet5_error *err) {
+    const char *sync = getenv("LENET5_SYNC");
+    struct cuda *s = (struct cuda *)calloc(1, sizeof *s);
+    if (!s)
+        return fail(err, "out of memory");
+    s->model = m;
+    s->sync = sync && !strcmp(sync, "1");
+    if (prepare(s, max_batch, err)) {
+        cuda_close(s);
+        return -1;
+    }
+    *state = s;
+    return 0;
+}
+
+static int launched(const struct cuda *s, const char *what, struct lenet5_error *err) {
+    cudaError_t status = cudaGetLastError();
+    if (status == cudaSuccess && s->sync)
+        status = cudaStreamSynchronize(s->stream);
+    return status == cudaSuccess
+               ? 0
+               : fail(err, "CUDA: layer '%s': %s", what, cudaGetErrorString(status));
+}
+
+static int layer_cuda(const struct cuda *s, int row, const float *x, float *y, int n,
+                      struct lenet5_error *err) {
+    const struct layer *l = &s->layers[row];
+    switch (l->op) {
+    case OP_CONV:
+        conv_cuda(l, x, y, n, s->stream);
+        break;
+    case OP_AVERAGE_POOL:
+    case OP_MAX_POOL:
+        pool_cuda(l, x, y, n, s->stream);
+        break;
+    case OP_DENSE:
+        dense_cuda(l, x, y, n, s->stream);
+        break;
+    default:
+        elementwise_cuda(l, x, y, n, s->stream);
+    }
+    return launched(s, l->name, err);
+}
+
+static int check_batch(const struct cuda *s, int n, struct lenet5_error *err) {
+    return n >= 1 && n <= s->max_batch
+               ? 0
+               : fail(err, "batch of %d images; this backend was opened for 1 to %d", n,
+                      s->max_batch);
+}
+
+/* Images to map[0], through all rows; *out is where the logits end up on the device. */
+static int compute(struct cuda *s, int from_bytes, int n, float **out,
+                   struct lenet5_error *err) {
+    const struct model *m = s->model;
+    const int rows = network_logit_rows(m->layers, m->count);
+    const size_t size = n * shape_size(m->input);
+    if (from_bytes) {
+        scale_kernel<<<ceil_div(size, BLOCK), BLOCK, 0, s->stream>>>(s->bytes, s->map[0], size,
+                                                                     m->scale, m->offset);
+        if (launched(s, "input", err))
+            return -1;
+    }
+    for (int row = 0; row < rows; row++)
+        if (layer_cuda(s, row, s->map[row % 2], s->map[(row + 1) % 2], n, err))
+            return -1;
+    *out = s->map[rows % 2];
+    return 0;
+}
+
+static int add_timing(const struct cuda *s, struct lenet5_timing *timing,
+                      struct lenet5_error *err) {
+    float ms[3];
+    for (int k = 0; k < 3; k++)
+        CUDA_TRY(cudaEventElapsedTime(&ms[k], s->event[k], s->event[k + 1]));
+    timing->upload += 1e-3 * ms[0];
+    timing->compute += 1e-3 * ms[1];
+    timing->download += 1e-3 * ms[2];
+    return 0;
+}
+
+static int cuda_run(void *state, const uint8_t *bytes, const float *floats, int n,
+                    float *logits, struct lenet5_timing *timing, struct lenet5_error *err) {
+    struct cuda *s = (struct cuda *)state;
+    const struct model *m = s->model;
+    const size_t pixels = n * shape_size(m->input);
+    const int rows = network_logit_rows(m->layers, m->count);
+    const size_t size = n * shape_size(m->layers[rows - 1].out) * sizeof(float);
+    float *out;
+
+    if (check_batch(s, n, err))
+        return -1;
+    CUDA_TRY(cudaEventRecord(s->event[UPLOADED], s->stream));
+    if (bytes)
+        CUDA_TRY(cudaMemcpyAsync(s->bytes, bytes, pixels, cudaMemcpyHostToDevice, s->stream));
+    else
+        CUDA_TRY(cudaMemcpyAsync(s->map[0], floats, pixels * sizeof(float),
+                                 cudaMemcpyHostToDevice, s->stream));
+    CUDA_TRY(cudaEventRecord(s->event[STARTED], s->stream));
+    if (compute(s, bytes != NULL, n, &out, err))
+        return -1;
+    CUDA_TRY(cudaEventRecord(s->event[COMPUTED], s->stream));
+    CUDA_TRY(cudaMemcpyAsync(logits, out, size, cudaMemcpyDeviceToHost, s->stream));
+    CUDA_TRY(cudaEventRecord(s->event[DOWNLOADED], s->stream));
+    CUDA_TRY(cudaStreamSynchronize(s->stream));
+    return timing ? add_timing(s, timing, err) : 0;
+}
+
+static int cuda_layer(void *state, int row, const float *x, int n, float *y, int repeats,
+                      double *seconds, struct lenet5_error *err) {
+    struct cuda *s = (struct cuda *)state;
+    const struct layer *l = &s->layers[row];
+    const size_t in = n * shape_size(l->in) * sizeof(float);
+    const size_t out = n * shape_size(l->out) * sizeof(float);
+
+    if (check_batch(s, n, err))
+        return -1;
+    CUDA_TRY(cudaMemcpyAsync(s->map[0], x, in, cudaMemcpyHostToDevice, s->stream));
+    for (int k = 0; k < repeats; k++) {
+        float ms;
+        CUDA_TRY(cudaEventRecord(s->event[STARTED], s->stream));
+        if (layer_cuda(s, row, s->map[0], s->map[1], n, err))
+            return -1;
+        CUDA_TRY(cudaEventRecord(s->event[COMPUTED], s->stream));
+        CUDA_TRY(cudaEventSynchronize(s->event[COMPUTED]));
+        CUDA_TRY(cudaEventElapsedTime(&ms, s->event[STARTED], s->event[COMPUTED]));
+        seconds[k] = 1e-3 * ms;
+    }
+    CUDA_TRY(cudaMemcpyAsync(y, s->map[1], out, cudaMemcpyDeviceToHost, s->stream));
+    CUDA_TRY(cudaStreamSynchronize(s->stream));
+    return 0;
+}
+
+extern const struct backend backend_cuda = {
+    "cuda",    "one readable kernel a layer", 1, cuda_device, cuda_open, cuda_run, cuda_layer,
+    cuda_close};

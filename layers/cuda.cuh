@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * cuda.cuh - what the .cu files of this folder share: the error macro, the launch shape, and
+ * the layer functions on the GPU, twins of those in layer.h.
+ */
+#ifndef LENET5_CUDA_CUH
+#define LENET5_CUDA_CUH
+
+#include "backend.h"
+
+#include <cuda_runtime.h>
+
+/* Runs a CUDA call inside a function that returns 0 or -1 and has an err. */
+#define CUDA_TRY(call)                                                                         \
+    do {                                                                                       \
+        const cudaError_t status_ = (call);                                                    \
+        if (status_ != cudaSuccess)                                                            \
+            return fail(err, "CUDA: %s (%s, %s:%d)", cudaGetErrorString(status_), #call,       \
+                        __FILE__, __LINE__);                                                   \
+    } while (0)
+
+enum { BLOCK = 256 }; /* threads a block: fills a multiprocessor on every architecture */
+
+static inline unsigned ceil_div(size_t total, size_t part) {
+    return (unsigned)((total + part - 1) / part);
+}
+
+/* The output that this thread computes, counted over the whole batch. */
+static __device__ inline size_t thread_index(void) {
+    return (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+}
+
+/* One row over n images on the device: x, y, l.weight and l.bias are device memory. They only
+   launch; the caller asks cudaGetLastError(). */
+void conv_cuda(const struct layer *l, const float *x, float *y, int n, cudaStream_t stream);
+void pool_cuda(const struct layer *l, const float *x, float *y, int n, cudaStream_t stream);
+void dense_cuda(const struct layer *l, const float *x, float *y, int n, cudaStream_t stream);
+void elementwise_cuda(const struct layer *l, const float *x, float *y, int n,
+                      cudaStream_t stream);
+
+#endif
