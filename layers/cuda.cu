@@ -47,7 +47,7 @@ static int cuda_device(struct device *device, struct lenet5_error *err) {
         return fail(err, "the NVIDIA driver sees no GPU");
     CUDA_TRY(cudaGetDeviceProperties(&p, 0));
     CUDA_TRY(cudaMemGetInfo(&device->memory_free, &device->memory_total));
-    snprintf(device->name, sizeof device->name, "%s", p.name);
+    snprintf(device->name, sizeof device->name, "%.127s", p.name);
     device->major = p.major;
     device->minor = p.minor;
     device->driver = driver;

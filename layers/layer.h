@@ -104,6 +104,11 @@ void elementwise_cpu(const struct layer *l, const float *x, float *y, int n);
 /* The same for whichever op the row has. */
 void layer_cpu(const struct layer *l, const float *x, float *y, int n);
 
+/* For each of n * out numbers, by how much two correct float32 computations of this row on the
+   same input may differ (bound.c). -1 only when memory is out. */
+int layer_bound(const struct layer *l, const float *x, int n, float *bound,
+                struct lenet5_error *err);
+
 #ifdef __cplusplus
 }
 #endif

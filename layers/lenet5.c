@@ -71,6 +71,7 @@ static void describe(struct lenet5 *net, int max_batch) {
     }
     info.scale = m->scale;
     info.offset = m->offset;
+    info.accuracy = m->accuracy;
     info.dataset = m->dataset;
     info.source = m->source;
     info.source_sha256 = m->source_sha256;

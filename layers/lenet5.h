@@ -69,6 +69,7 @@ struct lenet5_info {
     int64_t parameters;          /* trained numbers: weights and biases */
     int64_t macs;                /* multiply-adds per image */
     float scale, offset;         /* a byte b enters the network as b * scale + offset */
+    double accuracy;             /* its trainer's record on held-out images; 0 if unknown */
     const char *dataset;         /* what it was trained on: "mnist", "fashion_mnist" */
     const char *source;          /* name of the file that the weights came from */
     const char *source_sha256;   /* its digest, 64 hexadecimal digits */

@@ -1,0 +1,1195 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lenet5.cu - the command: --eval, --compare, --info, --show. Host code only, in the common
+ * subset of C11 and C++17, so that nvcc builds it where there is CUDA and cc -x c where not.
+ *
+ * In this order: the options (one table feeds parser and help), finding model and data, and
+ * then each mode: it computes into a struct, and prints that as text or, with --json, as JSON.
+ * Results go to stdout, progress and notes to stderr. Exit 0: good; 1: a check or a run failed;
+ * 2: bad usage.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* strcasestr */
+#endif
+#include "backend.h"
+#include "idx.h"
+
+#include <jansson.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { JSON_VERSION = 1, CLASSES = DATASET_CLASSES };
+
+#define SAMPLE_FOLDER "fashion_mnist/sample"
+
+/* ---- options ---------------------------------------------------------------------------- */
+
+enum mode { MODE_NONE, MODE_EVAL, MODE_COMPARE, MODE_INFO, MODE_SHOW, MODE_HELP, MODE_VERSION };
+
+struct options {
+    int mode, show, batch, limit, json, quiet;
+    const char *weights, *data, *dataset, *backend;
+};
+
+enum kind { KIND_MODE, KIND_FLAG, KIND_NUMBER, KIND_TEXT };
+
+/* One row an option: what the parser does and what --help says. */
+static const struct option {
+    const char *name, *argument, *help;
+    enum kind kind;
+    size_t field; /* offset in struct options */
+    int low;      /* the mode, or the least number allowed */
+} OPTIONS[] = {
+    {"eval", NULL, "accuracy on a test set, per class, and where the time went", KIND_MODE,
+     offsetof(struct options, mode), MODE_EVAL},
+    {"compare", NULL, "time every layer on CPU and GPU, and check each against the reference",
+     KIND_MODE, offsetof(struct options, mode), MODE_COMPARE},
+    {"info", NULL, "the network, where its weights come from, and what can run it", KIND_MODE,
+     offsetof(struct options, mode), MODE_INFO},
+    {"show", "N", "draw image N of the test set, with its label", KIND_NUMBER,
+     offsetof(struct options, show), 0},
+    {"weights", "FILE", "blob to use (default: the one for the data set, in weights/)",
+     KIND_TEXT, offsetof(struct options, weights), 0},
+    {"data", "DIR", "data folder (default: $LENET5_DATA, else fashion_mnist/data)", KIND_TEXT,
+     offsetof(struct options, data), 0},
+    {"dataset", "NAME", "mnist, fashion_mnist or sample (default: what the weights are for)",
+     KIND_TEXT, offsetof(struct options, dataset), 0},
+    {"backend", "NAME", "auto, or one that --info lists (default: auto)", KIND_TEXT,
+     offsetof(struct options, backend), 0},
+    {"batch", "N", "images that go through at once (default: 4096; --compare: 1000)",
+     KIND_NUMBER, offsetof(struct options, batch), 1},
+    {"limit", "N", "only the first N images (default: all)", KIND_NUMBER,
+     offsetof(struct options, limit), 1},
+    {"json", NULL, "print everything as JSON", KIND_FLAG, offsetof(struct options, json), 0},
+    {"quiet", NULL, "no progress and no notes", KIND_FLAG, offsetof(struct options, quiet), 0},
+    {"help", NULL, "this page", KIND_MODE, offsetof(struct options, mode), MODE_HELP},
+    {"version", NULL, "the version", KIND_MODE, offsetof(struct options, mode), MODE_VERSION},
+};
+
+enum { OPTION_COUNT = sizeof OPTIONS / sizeof *OPTIONS };
+
+static void print_help(FILE *to) {
+    fprintf(to, "usage: lenet5 --eval | --compare | --info | --show N  [options]\n\n"
+                "Runs a LeNet-5 from a weights blob (made by make convert) over MNIST or\n"
+                "Fashion-MNIST, on the CPU or the GPU.\n\n");
+    for (int k = 0; k < OPTION_COUNT; k++)
+        fprintf(to, "  --%-8s %-5s %s\n", OPTIONS[k].name,
+                OPTIONS[k].argument ? OPTIONS[k].argument : "", OPTIONS[k].help);
+    fprintf(to, "\nExit status: 0 good, 1 a check or a run failed, 2 bad usage.\n");
+}
+
+/* A mistake in the usage: says it and returns 2. */
+static int bad_usage(const char *format, ...) {
+    va_list args;
+    fprintf(stderr, "lenet5: ");
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, "; see lenet5 --help\n");
+    return 2;
+}
+
+static int failed(const struct lenet5_error *err) {
+    fprintf(stderr, "lenet5: %s\n", err->message);
+    return 1;
+}
+
+static int set_number(struct options *o, const struct option *option, const char *text) {
+    char *end;
+    const long value = strtol(text, &end, 10);
+    if (end == text || *end || value < option->low || value > 1 << 24)
+        return bad_usage("--%s %s: must be a whole number from %d to %d", option->name, text,
+                         option->low, 1 << 24);
+    *(int *)((char *)o + option->field) = (int)value;
+    return 0;
+}
+
+static int set_mode(struct options *o, const char *name, int mode) {
+    /* --help and --version win over the others, in any order */
+    if (o->mode == MODE_HELP || o->mode == MODE_VERSION)
+        return 0;
+    if (o->mode != MODE_NONE && mode < MODE_HELP)
+        return bad_usage("--%s: only one of --eval, --compare, --info and --show at a time",
+                         name);
+    o->mode = mode;
+    return 0;
+}
+
+/* Applies one argument; *k moves over a value that is an argument of its own. */
+static int parse_option(struct options *o, int argc, char **argv, int *k) {
+    const char *name = argv[*k] + 2, *equals = strchr(argv[*k], '=');
+    const size_t length = equals ? (size_t)(equals - name) : strlen(name);
+    const struct option *option = OPTIONS;
+    if (strncmp(argv[*k], "--", 2))
+        return bad_usage("'%s': options begin with --", argv[*k]);
+    while (option < OPTIONS + OPTION_COUNT &&
+           (strncmp(option->name, name, length) || option->name[length]))
+        option++;
+    if (option == OPTIONS + OPTION_COUNT)
+        return bad_usage("there is no option %s", argv[*k]);
+    if (option->kind == KIND_MODE)
+        return equals ? bad_usage("--%s takes no value", option->name)
+                      : set_mode(o, option->name, option->low);
+    if (option->kind == KIND_FLAG) {
+        *(int *)((char *)o + option->field) = 1;
+        return equals ? bad_usage("--%s takes no value", option->name) : 0;
+    }
+    if (!equals && *k + 1 == argc)
+        return bad_usage("--%s needs a value: %s", option->name, option->argument);
+    const char *value = equals ? equals + 1 : argv[++*k];
+    if (option->kind == KIND_NUMBER) {
+        const int rc = set_number(o, option, value);
+        return rc || strcmp(option->name, "show") ? rc : set_mode(o, "show", MODE_SHOW);
+    }
+    *(const char **)((char *)o + option->field) = value;
+    return 0;
+}
+
+static int parse_options(struct options *o, int argc, char **argv) {
+    struct lenet5_error err;
+    memset(o, 0, sizeof *o);
+    o->backend = "auto";
+    for (int k = 1; k < argc; k++) {
+        const int rc = parse_option(o, argc, argv, &k);
+        if (rc)
+            return rc;
+    }
+    if (o->mode == MODE_NONE)
+        return bad_usage("nothing to do: give --eval, --compare, --info or --show N");
+    if (o->dataset && strcmp(o->dataset, "mnist") && strcmp(o->dataset, "fashion_mnist") &&
+        strcmp(o->dataset, "sample"))
+        return bad_usage("--dataset %s: there are mnist, fashion_mnist and sample", o->dataset);
+    if (strcmp(o->backend, "auto") && !backend_find(o->backend, &err))
+        return bad_usage("%s", err.message);
+    return 0;
+}
+
+/* ---- finding model and data ------------------------------------------------------------- */
+
+static void note(const struct options *o, const char *format, ...) {
+    va_list args;
+    if (o->quiet)
+        return;
+    fprintf(stderr, "note: ");
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+/* What a data set is called in a sentence. */
+static const char *long_name(const struct dataset *set) {
+    if (!strcmp(set->name, "sample"))
+        return "sample of home-made digits (not MNIST)";
+    if (!strcmp(set->name, "unknown"))
+        return "data set of unknown content";
+    return set->name;
+}
+
+static const char *weights_path(const struct options *o) {
+    if (o->weights)
+        return o->weights;
+    return o->dataset && !strcmp(o->dataset, "fashion_mnist")
+               ? "weights/lenet5_fashion_mnist.bin"
+               : "weights/lenet5_mnist.bin";
+}
+
+static const char *data_folder(const struct options *o) {
+    const char *from_environment = getenv("LENET5_DATA");
+    if (o->data)
+        return o->data;
+    return from_environment && *from_environment ? from_environment : "fashion_mnist/data";
+}
+
+static int is_folder(const char *path) {
+    struct stat info;
+    return !stat(path, &info) && S_ISDIR(info.st_mode);
+}
+
+/* Opens the data set called name: its own folder in the data folder, or the data folder. */
+static int open_named(struct dataset *set, const struct options *o, const char *name,
+                      struct lenet5_error *err) {
+    char path[4096];
+    if (!strcmp(name, "sample"))
+        return dataset_open(set, SAMPLE_FOLDER, err);
+    snprintf(path, sizeof path, "%s/%s", data_folder(o), name);
+    return dataset_open(set, is_folder(path) ? path : data_folder(o), err);
+}
+
+/* The data set to use for weights that were trained on trained_on ("" if unknown). Where nobody
+   named a folder and none is there, the sample takes its place, and that is said. */
+static int open_dataset(struct dataset *set, const struct options *o, const char *trained_on,
+                        struct lenet5_error *err) {
+    const char *name = o->dataset ? o->dataset : *trained_on ? trained_on : "mnist";
+    const int chosen = o->data || o->dataset || getenv("LENET5_DATA");
+    if (!chosen && !is_folder(data_folder(o))) {
+        note(o,
+             "no %s here yet (make data fetches it): using the project's own sample of "
+             "drawn digits, whose scores say nothing about %s",
+             data_folder(o), name);
+        name = "sample";
+    }
+    if (open_named(set, o, name, err))
+        return -1;
+    if (o->dataset && strcmp(set->name, "unknown") && strcmp(set->name, o->dataset))
+        return fail(err, "%s holds %s, not %s: give another --data or --dataset",
+                    data_folder(o), set->name, o->dataset);
+    if (o->limit && (size_t)o->limit < set->count)
+        set->count = (size_t)o->limit;
+    return 0;
+}
+
+/* Makes the set's images as large as the network wants them, with a border of zeros as
+   LeNet-5's 32x32 has it; refuses what is no border. */
+static int fit_images(struct dataset *set, const struct lenet5_info *info,
+                      struct lenet5_error *err) {
+    const int C = set->channels, H = info->height, W = info->width;
+    const int top = (H - set->height) / 2, left = (W - set->width) / 2;
+    if (info->classes != CLASSES)
+        return fail(err, "the network tells %d classes apart, the data set has %d",
+                    info->classes, CLASSES);
+    if (C != info->channels || H < set->height || W < set->width)
+        return fail(err,
+                    "the network takes images of %d channel(s), %dx%d; the data set has %d, "
+                    "%dx%d",
+                    info->channels, H, W, C, set->height, set->width);
+    if (H == set->height && W == set->width)
+        return 0;
+    uint8_t *images = (uint8_t *)calloc(set->count * (size_t)C, (size_t)H * W);
+    if (!images)
+        return fail(err, "out of memory for %zu images of %dx%d", set->count, H, W);
+    for (size_t map = 0; map < set->count * (size_t)C; map++)
+        for (int row = 0; row < set->height; row++)
+            memcpy(images + (map * H + (size_t)(top + row)) * W + left,
+                   set->images + (map * set->height + (size_t)row) * set->width,
+                   (size_t)set->width);
+    free(set->images);
+    set->images = images;
+    set->height = H;
+    set->width = W;
+    return 0;
+}
+
+/* ---- small helpers of the reports ------------------------------------------------------- */
+
+/* A bar on stderr, when it is a terminal and the work has taken over a second. */
+static void progress(const struct options *o, const char *what, double start, size_t done,
+                     size_t all) {
+    if (o->quiet || !isatty(STDERR_FILENO) || clock_seconds() - start < 1.0)
+        return;
+    if (done == all)
+        fprintf(stderr, "\r%60s\r", "");
+    else
+        fprintf(stderr, "\r%s %3zu %% [%-40.*s]", what, 100 * done / all,
+                (int)(40 * done / all), "########################################");
+    fflush(stderr);
+}
+
+static int compare_doubles(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, int count) {
+    qsort(values, (size_t)count, sizeof *values, compare_doubles);
+    return values[count / 2];
+}
+
+/* 12345 as "12,345"; a ring of buffers, so that several fit into one printf. */
+static const char *thousands(long long value) {
+    static char ring[8][32];
+    static int next;
+    char digits[32], *out = ring[next = (next + 1) % 8];
+    const int length = snprintf(digits, sizeof digits, "%lld", value);
+    int at = 0;
+    for (int k = 0; k < length; k++) {
+        if (k && (length - k) % 3 == 0)
+            out[at++] = ',';
+        out[at++] = digits[k];
+    }
+    out[at] = '\0';
+    return out;
+}
+
+/* Runs the whole set in pieces, so that there can be progress. */
+static int run_all(struct lenet5 *net, const struct options *o, const struct dataset *set,
+                   float *logits, struct lenet5_timing *timing, struct lenet5_error *err) {
+    const struct lenet5_info *info = lenet5_info(net);
+    const size_t pixels = (size_t)info->channels * info->height * info->width;
+    const size_t piece = info->max_batch < 256 ? 256 : (size_t)info->max_batch;
+    const int slow = !strcmp(info->backend, "reference");
+    const double start = clock_seconds();
+    struct lenet5_timing sum = {0, 0, 0};
+    for (size_t i = 0, n; i < set->count; i += n) {
+        n = slow ? 100 : piece; /* the GPU would be slowed down by short calls */
+        n = n < set->count - i ? n : set->count - i;
+        if (lenet5_run(net, set->images + i * pixels, n, logits + i * info->classes, err))
+            return -1;
+        const struct lenet5_timing t = lenet5_timing(net);
+        sum.upload += t.upload;
+        sum.compute += t.compute;
+        sum.download += t.download;
+        progress(o, info->backend, start, i + n, set->count);
+    }
+    *timing = sum;
+    return 0;
+}
+
+static void print_json(json_t *root) {
+    json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    putchar('\n');
+    json_decref(root);
+}
+
+/* ---- --eval ----------------------------------------------------------------------------- */
+
+struct evaluation {
+    size_t count, correct;
+    size_t confusion[CLASSES][CLASSES]; /* [true][predicted] */
+    double low, high;                   /* 95 % interval of the accuracy */
+    double read_seconds, open_seconds, wall_seconds;
+    struct lenet5_timing timing;
+};
+
+/* Wilson's score interval for a proportion (Wilson 1927): z = 1.96 for 95 %. */
+static void wilson(struct evaluation *e) {
+    const double z = 1.959964, n = (double)e->count, p = (double)e->correct / n;
+    const double middle = p + z * z / (2 * n);
+    const double half = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n));
+    e->low = (middle - half) / (1 + z * z / n);
+    e->high = (middle + half) / (1 + z * z / n);
+}
+
+/* Fills the counts, the interval and the times of one run over the set. */
+static int evaluate(struct lenet5 *net, const struct options *o, const struct dataset *set,
+                    struct evaluation *e, struct lenet5_error *err) {
+    float *logits = (float *)malloc(set->count * CLASSES * sizeof *logits);
+    int rc = -1;
+    if (!logits)
+        return fail(err, "out of memory for %zu logits", set->count * CLASSES);
+    /* one image first, so that loading the kernels is not counted */
+    if (!lenet5_run(net, set->images, 1, logits, err)) {
+        const double start = clock_seconds();
+        rc = run_all(net, o, set, logits, &e->timing, err);
+        e->wall_seconds = clock_seconds() - start;
+    }
+    e->count = set->count;
+    e->correct = 0;
+    memset(e->confusion, 0, sizeof e->confusion);
+    for (size_t i = 0; !rc && i < set->count; i++) {
+        const int guess = lenet5_argmax(logits + i * CLASSES, CLASSES);
+        e->confusion[set->labels[i]][guess]++;
+        e->correct += guess == set->labels[i];
+    }
+    wilson(e);
+    free(logits);
+    return rc;
+}
+
+struct score {
+    double precision, recall, f1;
+    size_t support;
+};
+
+/* Precision, recall and F1 as scikit-learn defines them; 0 where a denominator is 0. */
+static struct score class_score(const struct evaluation *e, int class_) {
+    size_t truly = 0, guessed = 0;
+    const double hit = (double)e->confusion[class_][class_];
+    struct score s = {0, 0, 0, 0};
+    for (int k = 0; k < CLASSES; k++) {
+        truly += e->confusion[class_][k];
+        guessed += e->confusion[k][class_];
+    }
+    s.support = truly;
+    s.precision = guessed ? hit / (double)guessed : 0;
+    s.recall = truly ? hit / (double)truly : 0;
+    s.f1 = truly + guessed ? 2 * hit / (double)(truly + guessed) : 0;
+    return s;
+}
+
+/* The mean over classes: all alike, or weighted by their support. */
+static struct score mean_score(const struct evaluation *e, int weighted) {
+    struct score mean = {0, 0, 0, e->count};
+    for (int k = 0; k < CLASSES; k++) {
+        const struct score s = class_score(e, k);
+        const double share = weighted ? (double)s.support / (double)e->count : 1.0 / CLASSES;
+        mean.precision += share * s.precision;
+        mean.recall += share * s.recall;
+        mean.f1 += share * s.f1;
+    }
+    return mean;
+}
+
+static double accuracy(const struct evaluation *e) {
+    return (double)e->correct / (double)e->count;
+}
+
+static void print_score(const char *name, const struct score *s) {
+    printf("%12s %11.2f%10.2f%10.2f%10zu\n", name, s->precision, s->recall, s->f1, s->support);
+}
+
+/* The layout of scikit-learn's classification_report. */
+static void print_report(const struct evaluation *e, const struct dataset *set) {
+    const struct score macro = mean_score(e, 0), weighted = mean_score(e, 1);
+    printf("\n%12s %11s%10s%10s%10s\n\n", "", "precision", "recall", "f1-score", "support");
+    for (int k = 0; k < CLASSES; k++) {
+        const struct score s = class_score(e, k);
+        print_score(set->class_names[k], &s);
+    }
+    printf("\n%12s %11s%10s%10.2f%10zu\n", "accuracy", "", "", accuracy(e), e->count);
+    print_score("macro avg", &macro);
+    print_score("weighted avg", &weighted);
+    printf("\nconfusion matrix (rows: true class, columns: predicted)\n%12s", "");
+    for (int k = 0; k < CLASSES; k++)
+        printf("%6d", k);
+    for (int row = 0; row < CLASSES; row++) {
+        printf("\n%12s", set->class_names[row]);
+        for (int k = 0; k < CLASSES; k++)
+            printf("%6zu", e->confusion[row][k]);
+    }
+    printf("\n");
+}
+
+static void print_evaluation(const struct evaluation *e, const struct lenet5_info *info,
+                             const struct options *o, const struct dataset *set) {
+    printf("weights   %s", weights_path(o));
+    printf(" (from %s%s%s%s%s)\n", *info->source ? info->source : "an unnamed file",
+           *info->source_version ? ", " : "", info->source_version,
+           *info->dataset ? ", trained on " : "", info->dataset);
+    printf("data      %s, %s images\n", long_name(set), thousands((long long)e->count));
+    printf("backend   %s on %s\n\n", info->backend, info->device);
+    printf("accuracy  %.2f %%: %s of %s right, 95 %% interval %.2f to %.2f %%\n",
+           100 * accuracy(e), thousands((long long)e->correct), thousands((long long)e->count),
+           100 * e->low, 100 * e->high);
+    print_report(e, set);
+    printf("\nspeed     %s images/s\n",
+           thousands((long long)((double)e->count / e->wall_seconds)));
+    printf("time      read %.1f ms, open %.1f ms, upload %.2f ms, compute %.2f ms, "
+           "download %.2f ms\n",
+           1e3 * e->read_seconds, 1e3 * e->open_seconds, 1e3 * e->timing.upload,
+           1e3 * e->timing.compute, 1e3 * e->timing.download);
+}
+
+static json_t *score_json(const char *name, const struct score *s) {
+    return json_pack("{s:s, s:f, s:f, s:f, s:I}", "name", name, "precision", s->precision,
+                     "recall", s->recall, "f1", s->f1, "support", (json_int_t)s->support);
+}
+
+static json_t *evaluation_json(const struct evaluation *e, const struct lenet5_info *info,
+                               const struct options *o, const struct dataset *set,
+                               const char *hint) {
+    json_t *confusion = json_array(), *per_class = json_array();
+    const struct score macro = mean_score(e, 0), weighted = mean_score(e, 1);
+    for (int row = 0; row < CLASSES; row++) {
+        const struct score s = class_score(e, row);
+        json_t *counts = json_array();
+        for (int k = 0; k < CLASSES; k++)
+            json_array_append_new(counts, json_integer((json_int_t)e->confusion[row][k]));
+        json_array_append_new(confusion, counts);
+        json_array_append_new(per_class, score_json(set->class_names[row], &s));
+    }
+    return json_pack(
+        "{s:i, s:s, s:{s:s, s:s, s:s, s:s, s:s}, s:{s:s, s:I}, s:s, s:s, s:I, s:f, s:[f, f], "
+        "s:f, s:o, s:o, s:o, s:o, s:{s:f, s:f, s:f, s:f, s:f, s:f}, s:s}",
+        "version", JSON_VERSION, "mode", "eval", "weights", "path", weights_path(o), "source",
+        info->source, "source_sha256", info->source_sha256, "source_version",
+        info->source_version, "trained_on", info->dataset, "dataset", "name", set->name,
+        "images", (json_int_t)e->count, "backend", info->backend, "device", info->device,
+        "correct", (json_int_t)e->correct, "accuracy", accuracy(e), "interval95", e->low,
+        e->high, "images_per_second", (double)e->count / e->wall_seconds, "confusion",
+        confusion, "per_class", per_class, "macro_avg", score_json("macro avg", &macro),
+        "weighted_avg", score_json("weighted avg", &weighted), "timing", "read",
+        e->read_seconds, "open", e->open_seconds, "upload", e->timing.upload, "compute",
+        e->timing.compute, "download", e->timing.download, "wall", e->wall_seconds, "hint",
+        hint);
+}
+
+/* Correct answers on another data set, if it is at hand and fits; else -1. */
+static double accuracy_elsewhere(struct lenet5 *net, const struct options *o, const char *name,
+                                 struct evaluation *e) {
+    struct options there = *o;
+    struct lenet5_error ignored;
+    struct dataset set;
+    double found = -1;
+    there.dataset = name;
+    if (!open_dataset(&set, &there, "", &ignored) &&
+        !fit_images(&set, lenet5_info(net), &ignored) && !strcmp(set.name, name) &&
+        !evaluate(net, &there, &set, e, &ignored))
+        found = accuracy(e);
+    dataset_close(&set);
+    return found;
+}
+
+/* What to tell somebody whose score is poor, or whose file misleads by its name. */
+static void make_hint(struct lenet5 *net, const struct options *o, const struct dataset *set,
+                      const struct evaluation *e, char *hint, size_t size) {
+    const struct lenet5_info *info = lenet5_info(net);
+    const int digits = !strcmp(set->name, "mnist");
+    const char *other = digits ? "fashion_mnist" : "mnist";
+    struct evaluation there;
+    hint[0] = '\0';
+    const int own = !strcmp(set->name, info->dataset); /* its record counts here */
+    if (accuracy(e) > 0.5 && !(own && accuracy(e) < info->accuracy - 0.05)) {
+        if (digits && strcasestr(info->source, "fashion"))
+            snprintf(hint, size,
+                     "%s reads MNIST digits, so this is an MNIST model, whatever its name",
+                     info->source);
+        return;
+    }
+    const double found = accuracy_elsewhere(net, o, other, &there);
+    if (found > 0.5)
+        snprintf(hint, size,
+                 "%.2f %% is poor, but on %s, which is at hand, the same weights score %.2f %% "
+                 "(%s of %s right): they are for %s, whatever the file's name",
+                 100 * accuracy(e), other, 100 * found, thousands((long long)there.correct),
+                 thousands((long long)there.count), other);
+    else
+        snprintf(
+            hint, size,
+            "%.2f %% is poor%s: check what the weights were trained on, and the scaling, "
+            "activation, pooling and padding that the conversion printed; h5_to_blob --help "
+            "lists the options that set them",
+            100 * accuracy(e), own ? " beside the record in the blob" : "");
+}
+
+static int mode_eval(const struct options *o, struct lenet5_error *err) {
+    const struct lenet5_options options = {o->backend, o->batch};
+    struct lenet5 *net = NULL;
+    struct dataset set;
+    struct evaluation e;
+    char hint[512];
+    int rc = -1;
+
+    memset(&set, 0, sizeof set);
+    memset(&e, 0, sizeof e);
+    double start = clock_seconds();
+    if (lenet5_open(&net, weights_path(o), &options, err))
+        goto out;
+    e.open_seconds = clock_seconds() - start;
+    start = clock_seconds();
+    if (open_dataset(&set, o, lenet5_info(net)->dataset, err) ||
+        fit_images(&set, lenet5_info(net), err))
+        goto out;
+    e.read_seconds = clock_seconds() - start;
+    if (*lenet5_info(net)->backend_note)
+        note(o, "%s", lenet5_info(net)->backend_note);
+    if (*lenet5_info(net)->dataset && strcmp(lenet5_info(net)->dataset, set.name))
+        note(o, "trained on %s, evaluated on another data set: %s", lenet5_info(net)->dataset,
+             long_name(&set));
+    if (evaluate(net, o, &set, &e, err))
+        goto out;
+    make_hint(net, o, &set, &e, hint, sizeof hint);
+    if (o->json)
+        print_json(evaluation_json(&e, lenet5_info(net), o, &set, hint));
+    else
+        print_evaluation(&e, lenet5_info(net), o, &set);
+    if (*hint && !o->json)
+        printf("\nhint: %s\n", hint);
+    rc = 0;
+out:
+    dataset_close(&set);
+    lenet5_close(net);
+    return rc;
+}
+
+/* ---- --compare -------------------------------------------------------------------------- */
+
+enum { COMPARE_BATCH = 1000, CPU_REPEATS = 3, GPU_REPEATS = 23, GPU_WARM = 3 };
+
+struct layer_result {
+    double cpu_us, gpu_us; /* median time per image; gpu_us is -1 without a GPU */
+    double error, bound;   /* largest difference, and what it may be at that place */
+    int ok;
+};
+
+struct backend_result {
+    const struct backend *backend;
+    char why_not[512]; /* not empty: it could not run */
+    double images_per_second;
+    struct lenet5_timing timing;
+    size_t agreeing; /* predictions equal to the reference's */
+    double error;    /* largest difference of a logit */
+    int ok;
+};
+
+struct comparison {
+    struct model model;        /* owned */
+    int n;                     /* images that the layers were timed on */
+    size_t images;             /* images that the backends were timed on */
+    const struct backend *gpu; /* whose layers are timed, NULL if none */
+    char why_no_gpu[512];
+    char gpu_name[128], cpu_name[128];
+    struct layer_result layers[MAX_LAYERS];
+    struct backend_result backends[8];
+    int backend_count, ok;
+};
+
+/* Largest |got - want| and the bound there; ok is 0 if any difference exceeds its bound, and a
+   NaN always does. */
+static void check_layer(const float *want, const float *got, const float *bound, size_t count,
+                        struct layer_result *r) {
+    r->ok = 1;
+    r->error = -1;
+    for (size_t k = 0; k < count; k++) {
+        const double error = fabs((double)got[k] - (double)want[k]);
+        r->ok &= error <= bound[k];
+        if (!(error <= r->error)) {
+            r->error = error;
+            r->bound = bound[k];
+        }
+    }
+}
+
+/* One row on the images x: the reference's output goes to y, times and errors to r. */
+static int compare_layer(struct comparison *c, void *cpu, void *gpu, int row, const float *x,
+                         float *y, struct layer_result *r, struct lenet5_error *err) {
+    const struct layer *l = &c->model.layers[row];
+    const size_t count = (size_t)c->n * shape_size(l->out);
+    double seconds[GPU_REPEATS];
+    int rc = -1;
+
+    if (backend_reference.layer(cpu, row, x, c->n, y, CPU_REPEATS, seconds, err))
+        return -1;
+    r->cpu_us = 1e6 * median(seconds, CPU_REPEATS) / c->n;
+    r->gpu_us = -1;
+    r->ok = 1;
+    if (!gpu)
+        return 0;
+    float *got = (float *)malloc(2 * count * sizeof *got), *bound = got + count;
+    if (!got)
+        return fail(err, "out of memory for %zu numbers of layer '%s'", 2 * count, l->name);
+    for (size_t k = 0; k < count; k++)
+        got[k] = NAN; /* what a kernel forgets to write must not look right */
+    if (!layer_bound(l, x, c->n, bound, err) &&
+        !c->gpu->layer(gpu, row, x, c->n, got, GPU_REPEATS, seconds, err)) {
+        r->gpu_us = 1e6 * median(seconds + GPU_WARM, GPU_REPEATS - GPU_WARM) / c->n;
+        check_layer(y, got, bound, count, r);
+        rc = 0;
+    }
+    free(got);
+    return rc;
+}
+
+/* Every row on the reference's own input for it. */
+static int compare_layers(struct comparison *c, const struct options *o,
+                          const struct dataset *set, struct lenet5_error *err) {
+    const struct model *m = &c->model;
+    const size_t pixels = (size_t)c->n * shape_size(m->input);
+    const double start = clock_seconds();
+    size_t largest = shape_size(m->input);
+    int batch = c->n, rc = -1;
+    void *cpu = NULL, *gpu = NULL;
+
+    for (int k = 0; k < m->count; k++)
+        if (shape_size(m->layers[k].out) > largest)
+            largest = shape_size(m->layers[k].out);
+    float *x = (float *)malloc((size_t)c->n * largest * sizeof *x);
+    float *y = (float *)malloc((size_t)c->n * largest * sizeof *y);
+    if (!x || !y) {
+        fail(err, "out of memory for the activations of %d images; try a smaller --batch",
+             c->n);
+        goto out;
+    }
+    for (size_t k = 0; k < pixels; k++)
+        x[k] = (float)set->images[k] * m->scale + m->offset;
+    if (backend_reference.open(&cpu, m, &batch, err) ||
+        (c->gpu && c->gpu->open(&gpu, m, &batch, err)))
+        goto out;
+    if (batch < c->n) {
+        fail(err, "the GPU has memory for batches of %d only; try --batch %d", batch, batch);
+        goto out;
+    }
+    for (int k = 0; k < m->count; k++) {
+        if (compare_layer(c, cpu, gpu, k, x, y, &c->layers[k], err))
+            goto out;
+        c->ok &= c->layers[k].ok;
+        float *swap = x;
+        x = y;
+        y = swap;
+        progress(o, "layers", start, (size_t)k + 1, (size_t)m->count);
+    }
+    rc = 0;
+out:
+    if (c->gpu)
+        c->gpu->close(gpu);
+    backend_reference.close(cpu);
+    free(x);
+    free(y);
+    return rc;
+}
+
+/* Compares a backend's logits with the reference's: up to 1e-4, relative above 1, and the same
+   predictions except where the reference's best two are closer than that. */
+static void check_logits(struct backend_result *r, const float *want, const float *got,
+                         size_t images, int classes) {
+    r->ok = 1;
+    r->agreeing = 0;
+    r->error = 0;
+    for (size_t i = 0; i < images; i++, want += classes, got += classes) {
+        const int a = lenet5_argmax(want, classes), b = lenet5_argmax(got, classes);
+        double scale = 1;
+        for (int k = 0; k < classes; k++) {
+            const double error = fabs((double)got[k] - (double)want[k]);
+            scale = fmax(scale, fabs((double)want[k]));
+            if (!(error <= r->error))
+                r->error = error;
+            r->ok &= error <= 1e-4 * fmax(1, fabs((double)want[k]));
+        }
+        r->agreeing += a == b;
+        r->ok &= a == b || want[a] - want[b] <= 2e-4 * scale;
+    }
+}
+
+/* Runs the whole set through one backend; want is the reference's logits, or NULL to become
+   them: logits then holds them. */
+static int compare_backend(struct comparison *c, const struct options *o,
+                           const struct backend *b, const struct dataset *set,
+                           const float *want, float *logits, struct lenet5_error *err) {
+    const struct lenet5_options options = {b->name, o->batch};
+    struct backend_result *r = &c->backends[c->backend_count++];
+    struct lenet5_error why;
+    struct lenet5 *net = NULL;
+    int rc = -1;
+
+    r->backend = b;
+    r->ok = 1;
+    if (lenet5_open(&net, weights_path(o), &options, &why)) {
+        snprintf(r->why_not, sizeof r->why_not, "%s", why.message);
+        return 0;
+    }
+    const int classes = lenet5_info(net)->classes;
+    for (size_t k = 0; k < set->count * (size_t)classes; k++)
+        logits[k] = NAN;
+    /* once to warm up where that is cheap, then for the clock */
+    if (b->on_gpu && run_all(net, o, set, logits, &r->timing, err))
+        goto out;
+    {
+        const double start = clock_seconds();
+        if (run_all(net, o, set, logits, &r->timing, err))
+            goto out;
+        r->images_per_second = (double)set->count / (clock_seconds() - start);
+    }
+    check_logits(r, want ? want : logits, logits, set->count, classes);
+    c->ok &= r->ok;
+    rc = 0;
+out:
+    lenet5_close(net);
+    return rc;
+}
+
+/* The reference first, as it is what the others are compared with. */
+static int compare_backends(struct comparison *c, const struct options *o,
+                            const struct dataset *set, int classes, struct lenet5_error *err) {
+    const size_t count = set->count * (size_t)classes;
+    float *want = (float *)malloc(2 * count * sizeof *want);
+    int rc = -1;
+    if (!want)
+        return fail(err, "out of memory for %zu logits", 2 * count);
+    if (!compare_backend(c, o, &backend_reference, set, NULL, want, err)) {
+        rc = 0;
+        for (const struct backend *const *b = backends; *b && !rc; b++)
+            if (*b != &backend_reference)
+                rc = compare_backend(c, o, *b, set, want, want + count, err);
+    }
+    free(want);
+    return rc;
+}
+
+/* The first backend that has single layers and a GPU, or why there is none. */
+static void find_gpu(struct comparison *c) {
+    struct lenet5_error err;
+    struct device device;
+    fail(&err, "this build is without CUDA (no nvcc was found, or CUDA=0)");
+    for (const struct backend *const *b = backends; *b && !c->gpu; b++)
+        if ((*b)->on_gpu && (*b)->layer && !(*b)->device(&device, &err)) {
+            c->gpu = *b;
+            snprintf(c->gpu_name, sizeof c->gpu_name, "%s", device.name);
+        }
+    if (!c->gpu)
+        snprintf(c->why_no_gpu, sizeof c->why_no_gpu, "%s", err.message);
+    backend_reference.device(&device, &err);
+    snprintf(c->cpu_name, sizeof c->cpu_name, "%s", device.name);
+}
+
+static const char *shape_text(struct shape s, char text[48]) {
+    if (s.h == 1 && s.w == 1)
+        snprintf(text, 48, "%d", s.c);
+    else
+        snprintf(text, 48, "%dx%dx%d", s.c, s.h, s.w);
+    return text;
+}
+
+static void print_layer_result(const struct layer *l, const struct layer_result *r) {
+    char shape[48];
+    printf("%-22s %-12s %9s %10.3f ", l->name, shape_text(l->out, shape),
+           thousands((long long)layer_macs(l)), r->cpu_us);
+    if (r->gpu_us < 0)
+        printf("%10s %9s %10s %10s  -\n", "-", "-", "-", "-");
+    else
+        printf("%10.4f %8.0fx %10.1e %10.1e  %s\n", r->gpu_us, r->cpu_us / r->gpu_us, r->error,
+               r->bound, r->ok ? "ok" : "WRONG");
+}
+
+static void print_backend_results(const struct comparison *c) {
+    const double base = c->backends[0].images_per_second;
+    printf("\nwhole network, %s images, from host memory and back\n\n",
+           thousands((long long)c->images));
+    printf("%-10s %14s %9s %12s %12s %12s %12s %10s\n", "backend", "images/s", "speed-up",
+           "upload us", "compute us", "download us", "agreement", "error");
+    for (int k = 0; k < c->backend_count; k++) {
+        const struct backend_result *r = &c->backends[k];
+        const double per_image = 1e6 / (double)c->images;
+        if (*r->why_not)
+            printf("%-10s %14s  %s\n", r->backend->name, "-", r->why_not);
+        else
+            printf("%-10s %14s %8.1fx %12.4f %12.4f %12.4f %5zu/%-6zu %10.1e  %s\n",
+                   r->backend->name, thousands((long long)r->images_per_second),
+                   r->images_per_second / base, per_image * r->timing.upload,
+                   per_image * r->timing.compute, per_image * r->timing.download, r->agreeing,
+                   c->images, r->error, r->ok ? "ok" : "WRONG");
+    }
+}
+
+static void print_comparison(const struct comparison *c, const struct options *o,
+                             const struct dataset *set) {
+    double cpu = 0, gpu = 0;
+    printf("weights   %s\ndata      %s, layers on %s images at once\nCPU       %s, one core\n"
+           "GPU       %s\n\n",
+           weights_path(o), long_name(set), thousands(c->n), c->cpu_name,
+           c->gpu ? c->gpu_name : "-");
+    printf("%-22s %-12s %9s %10s %10s %9s %10s %10s\n", "layer", "output", "mult-adds",
+           "CPU us", "GPU us", "speed-up", "error", "bound");
+    for (int k = 0; k < c->model.count; k++) {
+        print_layer_result(&c->model.layers[k], &c->layers[k]);
+        cpu += c->layers[k].cpu_us;
+        gpu += c->layers[k].gpu_us;
+    }
+    printf("%-22s %-12s %9s %10.3f ", "all layers", "", "", cpu);
+    if (c->gpu)
+        printf("%10.4f %8.0fx\n", gpu, cpu / gpu);
+    else
+        printf("%10s %9s\n", "-", "-");
+    printf(
+        "times are per image, the median of %d (CPU) and %d (GPU) runs, copies not counted;\n"
+        "error is the largest difference from the reference on the same input, bound is\n"
+        "what rounding may make of it there\n",
+        CPU_REPEATS, GPU_REPEATS - GPU_WARM);
+    print_backend_results(c);
+    if (!c->ok)
+        printf("\nsomething is WRONG: a result lies outside its bound\n");
+    if (!c->gpu)
+        printf("\nno GPU columns: %s\n", c->why_no_gpu);
+}
+
+static json_t *number_or_null(int there, double value) {
+    return there ? json_real(value) : json_null();
+}
+
+static json_t *comparison_json(const struct comparison *c, const struct options *o,
+                               const struct dataset *set) {
+    json_t *layers = json_array(), *list = json_array();
+    for (int k = 0; k < c->model.count; k++) {
+        const struct layer *l = &c->model.layers[k];
+        const struct layer_result *r = &c->layers[k];
+        const int on_gpu = c->gpu != NULL;
+        json_array_append_new(
+            layers, json_pack("{s:s, s:s, s:[i, i, i], s:I, s:f, s:o, s:o, s:o, s:b}", "name",
+                              l->name, "op", op_name(l->op), "out_shape", l->out.c, l->out.h,
+                              l->out.w, "macs", (json_int_t)layer_macs(l), "cpu_us", r->cpu_us,
+                              "gpu_us", number_or_null(on_gpu, r->gpu_us), "max_abs_error",
+                              number_or_null(on_gpu, r->error), "bound",
+                              number_or_null(on_gpu, r->bound), "ok", r->ok));
+    }
+    for (int k = 0; k < c->backend_count; k++) {
+        const struct backend_result *r = &c->backends[k];
+        const int ran = !*r->why_not;
+        json_array_append_new(
+            list,
+            json_pack(
+                "{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s}", "name", r->backend->name,
+                "images_per_second", number_or_null(ran, r->images_per_second), "agreement",
+                number_or_null(ran, (double)r->agreeing / (double)c->images), "max_abs_error",
+                number_or_null(ran, r->error), "upload", number_or_null(ran, r->timing.upload),
+                "compute", number_or_null(ran, r->timing.compute), "download",
+                number_or_null(ran, r->timing.download), "ok", r->ok, "why_not", r->why_not));
+    }
+    return json_pack("{s:i, s:s, s:s, s:{s:s, s:I}, s:i, s:s, s:s, s:s, s:o, s:o, s:b}",
+                     "version", JSON_VERSION, "mode", "compare", "weights", weights_path(o),
+                     "dataset", "name", set->name, "images", (json_int_t)c->images, "batch",
+                     c->n, "cpu", c->cpu_name, "gpu", c->gpu ? c->gpu_name : "", "why_no_gpu",
+                     c->why_no_gpu, "layers", layers, "backends", list, "ok", c->ok);
+}
+
+static int mode_compare(const struct options *o, struct lenet5_error *err) {
+    const struct lenet5_options options = {"reference", 0};
+    const int wanted = o->batch ? o->batch : COMPARE_BATCH;
+    struct comparison *c = (struct comparison *)calloc(1, sizeof *c);
+    struct lenet5 *net = NULL;
+    struct dataset set;
+    int rc = -1;
+
+    memset(&set, 0, sizeof set);
+    if (!c)
+        return fail(err, "out of memory");
+    c->ok = 1;
+    if (strcmp(o->backend, "auto")) {
+        fail(err, "--compare runs every backend; leave out --backend %s", o->backend);
+        goto out;
+    }
+    if (lenet5_open(&net, weights_path(o), &options, err) ||
+        blob_read(&c->model, weights_path(o), err) ||
+        open_dataset(&set, o, c->model.dataset, err) || fit_images(&set, lenet5_info(net), err))
+        goto out;
+    c->n = (size_t)wanted < set.count ? wanted : (int)set.count;
+    c->images = set.count;
+    find_gpu(c);
+    if (compare_layers(c, o, &set, err) ||
+        compare_backends(c, o, &set, lenet5_info(net)->classes, err))
+        goto out;
+    if (o->json)
+        print_json(comparison_json(c, o, &set));
+    else
+        print_comparison(c, o, &set);
+    rc = c->ok ? 0 : 1;
+out:
+    dataset_close(&set);
+    lenet5_close(net);
+    blob_free(&c->model);
+    free(c);
+    return rc;
+}
+
+/* ---- --info ----------------------------------------------------------------------------- */
+
+static const char *origin_text(enum origin origin) {
+    return origin == ORIGIN_FILE     ? "said by the file"
+           : origin == ORIGIN_OPTION ? "set by an option at conversion"
+                                     : "assumed at conversion";
+}
+
+static void print_layer(const struct layer *l) {
+    char shape[48], window[48] = "";
+    if (l->kernel_h)
+        snprintf(window, sizeof window, "%dx%d/%d,%d", l->kernel_h, l->kernel_w, l->stride_h,
+                 l->stride_w);
+    if (l->pad_top || l->pad_left || l->pad_bottom || l->pad_right)
+        snprintf(window + strlen(window), sizeof window - strlen(window), " +%d,%d,%d,%d",
+                 l->pad_top, l->pad_left, l->pad_bottom, l->pad_right);
+    printf("  %-24s %-13s %-12s %-18s %-12s %10s\n", l->name, op_name(l->op),
+           shape_text(l->out, shape), window, activation_name(l->activation),
+           thousands((long long)(l->weights + l->biases)));
+}
+
+static void print_network(const struct model *m, const char *path) {
+    char shape[48];
+    size_t total = 0;
+    int64_t macs = 0;
+    printf("network   %s\n\n  %-24s %-13s %-12s %-18s %-12s %10s\n", path, "layer", "op",
+           "output", "window/stride +pad", "activation", "parameters");
+    printf("  %-24s %-13s %-12s\n", "input", "", shape_text(m->input, shape));
+    for (int k = 0; k < m->count; k++) {
+        print_layer(&m->layers[k]);
+        total += m->layers[k].weights + m->layers[k].biases;
+        macs += layer_macs(&m->layers[k]);
+    }
+    printf("\n  parameters   %s (%s bytes), %s multiply-adds an image\n",
+           thousands((long long)total), thousands((long long)(4 * total)), thousands(macs));
+    printf("  input        byte * %.9g + %.9g, %s\n", m->scale, m->offset,
+           origin_text(m->scaling_origin));
+    printf("  from         %s%s%s\n", *m->source ? m->source : "unknown",
+           *m->source_version ? ", written by " : "", m->source_version);
+    if (*m->source_sha256)
+        printf("  SHA-256      %s\n", m->source_sha256);
+    printf("  trained on   %s\n", *m->dataset ? m->dataset : "unknown");
+    if (m->accuracy > 0)
+        printf("  its record   %.2f %% on held-out images\n", 100.0 * m->accuracy);
+}
+
+static void print_backend(const struct backend *b) {
+    struct lenet5_error why;
+    struct device d;
+    printf("  %-10s %s: ", b->name, b->summary);
+    if (b->device(&d, &why)) {
+        printf("not here, as there is %s\n", why.message);
+        return;
+    }
+    printf("%s", d.name);
+    if (b->on_gpu)
+        printf(", compute capability %d.%d, %d multiprocessors, %s MiB used and %s MiB free, "
+               "driver for CUDA %d.%d",
+               d.major, d.minor, d.multiprocessors,
+               thousands((long long)((d.memory_total - d.memory_free) >> 20)),
+               thousands((long long)(d.memory_free >> 20)), d.driver / 1000,
+               d.driver % 1000 / 10);
+    printf("\n");
+}
+
+static json_t *backend_json(const struct backend *b) {
+    struct lenet5_error why = {""};
+    struct device d;
+    const int there = !b->device(&d, &why);
+    json_t *json = json_pack("{s:s, s:b, s:s}", "name", b->name, "available", there, "why_not",
+                             why.message);
+    if (there)
+        json_object_set_new(json, "device",
+                            json_pack("{s:s, s:[i, i], s:i, s:i, s:I, s:I}", "name", d.name,
+                                      "compute_capability", d.major, d.minor, "multiprocessors",
+                                      d.multiprocessors, "driver", d.driver, "memory_used",
+                                      (json_int_t)(d.memory_total - d.memory_free),
+                                      "memory_free", (json_int_t)d.memory_free));
+    return json;
+}
+
+static json_t *layer_json(const struct layer *l) {
+    return json_pack("{s:s, s:s, s:[i, i, i], s:[i, i], s:[i, i], s:[i, i, i, i], s:s, s:I}",
+                     "name", l->name, "op", op_name(l->op), "out_shape", l->out.c, l->out.h,
+                     l->out.w, "window", l->kernel_h, l->kernel_w, "stride", l->stride_h,
+                     l->stride_w, "pad", l->pad_top, l->pad_left, l->pad_bottom, l->pad_right,
+                     "activation", activation_name(l->activation), "parameters",
+                     (json_int_t)(l->weights + l->biases));
+}
+
+static json_t *info_json(const struct model *m, const char *path) {
+    json_t *layers = json_array(), *list = json_array();
+    for (int k = 0; k < m->count; k++)
+        json_array_append_new(layers, layer_json(&m->layers[k]));
+    for (const struct backend *const *b = backends; *b; b++)
+        json_array_append_new(list, backend_json(*b));
+    return json_pack(
+        "{s:i, s:s, s:s, s:[i, i, i], s:f, s:f, s:s, s:s, s:s, s:s, s:s, s:f, s:o, "
+        "s:o}",
+        "version", JSON_VERSION, "mode", "info", "weights", path, "input", m->input.c,
+        m->input.h, m->input.w, "scale", (double)m->scale, "offset", (double)m->offset,
+        "scaling_origin", origin_text(m->scaling_origin), "source", m->source, "source_sha256",
+        m->source_sha256, "source_version", m->source_version, "trained_on", m->dataset,
+        "recorded_accuracy", (double)m->accuracy, "layers", layers, "backends", list);
+}
+
+static int mode_info(const struct options *o, struct lenet5_error *err) {
+    const char *path = weights_path(o);
+    struct model m;
+    if (!o->json) { /* the machine can be told about even without weights */
+        printf("lenet5 %s\n\nbackends\n", LENET5_VERSION);
+        for (const struct backend *const *b = backends; *b; b++)
+            print_backend(*b);
+        printf("\n");
+        fflush(stdout);
+    }
+    if (blob_read(&m, path, err))
+        return -1;
+    if (o->json)
+        print_json(info_json(&m, path));
+    else
+        print_network(&m, path);
+    blob_free(&m);
+    return 0;
+}
+
+/* ---- --show ----------------------------------------------------------------------------- */
+
+/* One pixel's grey from the first channel (0 outside), ink bright. */
+static int grey(const struct dataset *set, size_t image, int row, int column) {
+    const size_t pixels = (size_t)set->height * set->width;
+    if (row >= set->height)
+        return 0;
+    return set->images[image * set->channels * pixels + (size_t)row * set->width + column];
+}
+
+static int wants_colour(void) {
+    const char *no = getenv("NO_COLOR"), *term = getenv("COLORTERM");
+    return isatty(STDOUT_FILENO) && !(no && *no) && term &&
+           (!strcmp(term, "truecolor") || !strcmp(term, "24bit"));
+}
+
+/* Two image rows a terminal row: the upper half block in two colours, or plain characters. */
+static void draw(const struct dataset *set, size_t image) {
+    static const char ramp[] = " .:-=+*#%@";
+    const int colour = wants_colour();
+    for (int row = 0; row < set->height; row += colour ? 2 : 1) {
+        for (int k = 0; k < set->width; k++) {
+            const int a = grey(set, image, row, k), b = grey(set, image, row + 1, k);
+            const char c = ramp[a * (int)(sizeof ramp - 2) / 255];
+            if (colour)
+                printf("\033[38;2;%d;%d;%dm\033[48;2;%d;%d;%dm\xe2\x96\x80", a, a, a, b, b, b);
+            else
+                printf("%c%c", c, c);
+        }
+        printf(colour ? "\033[0m\n" : "\n");
+    }
+}
+
+static json_t *image_json(const struct dataset *set, size_t image) {
+    json_t *rows = json_array();
+    for (int row = 0; row < set->height; row++) {
+        json_t *pixels = json_array();
+        for (int k = 0; k < set->width; k++)
+            json_array_append_new(pixels, json_integer(grey(set, image, row, k)));
+        json_array_append_new(rows, pixels);
+    }
+    return rows;
+}
+
+static int mode_show(const struct options *o, struct lenet5_error *err) {
+    const size_t image = (size_t)o->show;
+    struct dataset set;
+    if (open_dataset(&set, o, "", err))
+        return -1;
+    const int label = set.labels[image < set.count ? image : 0];
+    int rc = 0;
+    if (image >= set.count)
+        rc = fail(err, "--show %zu: %s has %zu images, 0 to %zu", image, set.name, set.count,
+                  set.count - 1);
+    else if (o->json)
+        print_json(json_pack("{s:i, s:s, s:s, s:I, s:i, s:s, s:o}", "version", JSON_VERSION,
+                             "mode", "show", "dataset", set.name, "image", (json_int_t)image,
+                             "label", label, "class", set.class_names[label], "pixels",
+                             image_json(&set, image)));
+    else {
+        draw(&set, image);
+        printf("image %zu of %s: label %d, %s\n", image, long_name(&set), label,
+               set.class_names[label]);
+    }
+    dataset_close(&set);
+    return rc;
+}
+
+/* ---- main ------------------------------------------------------------------------------- */
+
+int main(int argc, char **argv) {
+    struct lenet5_error err = {""};
+    struct options o;
+    int rc = parse_options(&o, argc, argv);
+    if (rc)
+        return rc;
+    switch (o.mode) {
+    case MODE_HELP:
+        print_help(stdout);
+        break;
+    case MODE_VERSION:
+        printf("lenet5 %s\n", LENET5_VERSION);
+        break;
+    case MODE_EVAL:
+        rc = mode_eval(&o, &err);
+        break;
+    case MODE_COMPARE:
+        rc = mode_compare(&o, &err);
+        break;
+    case MODE_INFO:
+        rc = mode_info(&o, &err);
+        break;
+    default:
+        rc = mode_show(&o, &err);
+    }
+    if (rc < 0)
+        return failed(&err);
+    if (fflush(stdout) || ferror(stdout)) {
+        fail(&err, "cannot write the results: is the disk full?");
+        return failed(&err);
+    }
+    return rc;
+}
