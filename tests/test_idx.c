@@ -238,6 +238,10 @@ static void test_numbers(void **state) {
             "the header says 4294967295 images, expected 1 to 1000000" AGAIN);
     refused(IDX_IMAGES, HEADER(0x803, 1, 0, 28),
             "the header says images of 0 x 28, expected 1 x 1 to 64 x 64" AGAIN);
+    refused(IDX_IMAGES, HEADER(0x803, 1, 65, 28),
+            "the header says images of 65 x 28, expected 1 x 1 to 64 x 64" AGAIN);
+    refused(IDX_IMAGES, HEADER(0x803, 1, 28, 0),
+            "the header says images of 28 x 0, expected 1 x 1 to 64 x 64" AGAIN);
     refused(IDX_IMAGES, HEADER(0x803, 1, 28, 65),
             "the header says images of 28 x 65, expected 1 x 1 to 64 x 64" AGAIN);
     refused(IDX_IMAGES, HEADER(0x804, 1, 2, 28, 28),
