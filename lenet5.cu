@@ -1015,7 +1015,7 @@ static void print_backend(const struct backend *b) {
     struct device d;
     printf("  %-10s %s: ", b->name, b->summary);
     if (b->device(&d, &why)) {
-        printf("not here, as there is %s\n", why.message);
+        printf("not here: %s\n", why.message);
         return;
     }
     printf("%s", d.name);
@@ -1151,8 +1151,7 @@ static int mode_show(const struct options *o, struct lenet5_error *err) {
                              image_json(&set, image)));
     else {
         draw(&set, image);
-        printf("image %zu of %s: label %d, %s\n", image, long_name(&set), label,
-               set.class_names[label]);
+        printf("image %zu of %s: %s\n", image, long_name(&set), set.class_names[label]);
     }
     dataset_close(&set);
     return rc;
