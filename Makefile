@@ -110,7 +110,7 @@ fuzz: ## run every fuzz target for FUZZ_SECONDS=30 each
 .PHONY: fuzzers
 fuzzers: $(patsubst %,$(BUILD)/%,$(FUZZERS))
 
-gpu-check: all tests convert ## on a machine with a GPU: test, sanitize and measure; leaves gpu_report.txt
+gpu-check: all tests convert ## on a machine with a GPU: test, sanitize and measure; leaves build/gpu/gpu_report.txt
 	@BUILD=$(BUILD) scripts/gpu_check.sh
 
 install: all ## install command, converter, library and header under PREFIX

@@ -442,13 +442,17 @@ static int write_file(int fd, const uint8_t *bytes, size_t size) {
 int blob_write(const struct model *m, const char *path, struct lenet5_error *err) {
     const mode_t mask = umask(0);
     const size_t length = strlen(path) + sizeof ".XXXXXX";
-    char *temporary = malloc(length);
+    char *temporary = NULL;
     uint8_t *bytes = NULL, *back = NULL;
     size_t size, back_size;
     int fd = -1, rc = -1;
     struct model check;
+    struct stat there;
 
     umask(mask);
+    if (!stat(path, &there) && !S_ISREG(there.st_mode))
+        return fail(err, "%s: is there and no regular file, so it is not replaced", path);
+    temporary = malloc(length);
     if (!temporary)
         return fail(err, "out of memory");
     snprintf(temporary, length, "%s.XXXXXX", path);

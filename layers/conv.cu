@@ -1,40 +1,69 @@
 /* SPDX-License-Identifier: MIT
  *
- * conv.cu - convolution on the GPU: conv.c with one thread for each output number in place of
- * the four outer loops. Neighbouring threads compute neighbouring columns, so that a warp reads
- * neighbouring pixels and all of it the same weight.
+ * conv.cu - convolution on the GPU: conv.c with one thread for each output position in place of
+ * the loops over i, r and q.
+ *
+ * A thread computes GROUP output channels of its position, so that every pixel it reads serves
+ * GROUP multiply-adds; the weights of one input channel, which all threads of a block share, are
+ * staged in shared memory, those of a group side by side. Neighbouring threads compute
+ * neighbouring columns, so that a warp reads neighbouring pixels.
  */
 #include "cuda.cuh"
 
-static __global__ void conv_kernel(struct layer l, const float *x, float *y, size_t outputs) {
+template <int GROUP>
+static __global__ void conv_kernel(struct layer l, const float *x, float *y, size_t positions) {
+    extern __shared__ float4 shared[]; /* float4: groups are read 16 bytes at a time */
+    float *ks = (float *)shared;       /* [u][v][GROUP] of channel c */
     const int C = l.in.c, H = l.in.h, W = l.in.w;
     const int O = l.out.c, R = l.out.h, Q = l.out.w;
     const int KH = l.kernel_h, KW = l.kernel_w;
 
-    const size_t index = thread_index();
-    if (index >= outputs)
-        return;
-    const size_t i = index / (O * R * Q);
-    const int orq = (int)(index - i * (O * R * Q)); /* 32 bits from here: divisions cost */
-    const int o = orq / (R * Q), r = orq / Q % R, q = orq % Q;
+    const size_t index = thread_index() < positions ? thread_index() : positions - 1;
+    const size_t i = index / (R * Q);
+    const int rq = (int)(index - i * (R * Q)), r = rq / Q, q = rq % Q;
+    const int o = blockIdx.y * GROUP; /* the first channel of the group */
 
     const int h = r * l.stride_h - l.pad_top; /* the window's corner */
     const int w = q * l.stride_w - l.pad_left;
     const struct span us = window_inside(h, KH, H);
     const struct span vs = window_inside(w, KW, W);
-    float sum = l.bias ? l.bias[o] : 0.0f;
+    float sum[GROUP];
+    for (int g = 0; g < GROUP; g++)
+        sum[g] = l.bias && o + g < O ? l.bias[o + g] : 0.0f;
 
-    for (int c = 0; c < C; c++)
+    for (int c = 0; c < C; c++) {
+        __syncthreads(); /* nobody reads the last channel's weights any more */
+        for (int k = threadIdx.x; k < KH * KW * GROUP; k += blockDim.x) {
+            const int g = k % GROUP, uv = k / GROUP;
+            ks[k] = o + g < O ? l.weight[((size_t)(o + g) * C + c) * KH * KW + uv] : 0.0f;
+        }
+        __syncthreads();
         for (int u = us.from; u < us.to; u++) {
-            const float *k = l.weight + (((size_t)o * C + c) * KH + u) * KW;
+            const float *k = ks + u * KW * GROUP;
             const float *xr = x + ((i * C + c) * H + (h + u)) * W;
             for (int v = vs.from; v < vs.to; v++)
-                sum += k[v] * xr[w + v];
+                for (int g = 0; g < GROUP; g++)
+                    sum[g] += k[v * GROUP + g] * xr[w + v];
         }
-    y[index] = activate(l.activation, l.param, sum);
+    }
+    if (thread_index() < positions)
+        for (int g = 0; g < GROUP && o + g < O; g++)
+            y[((i * O + o + g) * R + r) * Q + q] = activate(l.activation, l.param, sum[g]);
+}
+
+template <int GROUP>
+static void launch(const struct layer *l, const float *x, float *y, int n, cudaStream_t stream) {
+    const size_t positions = (size_t)n * l->out.h * l->out.w;
+    const size_t staged = sizeof(float) * GROUP * l->kernel_h * l->kernel_w;
+    const dim3 grid(ceil_div(positions, BLOCK), ceil_div(l->out.c, GROUP));
+    conv_kernel<GROUP><<<grid, BLOCK, staged, stream>>>(*l, x, y, positions);
 }
 
 void conv_cuda(const struct layer *l, const float *x, float *y, int n, cudaStream_t stream) {
-    const size_t outputs = n * shape_size(l->out);
-    conv_kernel<<<ceil_div(outputs, BLOCK), BLOCK, 0, stream>>>(*l, x, y, outputs);
+    if (l->kernel_h * l->kernel_w > 1024) /* a group's weights would not fit into 48 KiB */
+        launch<1>(l, x, y, n, stream);
+    else if (l->out.c <= 6)
+        launch<6>(l, x, y, n, stream);
+    else
+        launch<8>(l, x, y, n, stream);
 }

@@ -36,7 +36,7 @@ enum {
     MAX_LAYERS = 64,
     MAX_CHANNELS = 65536,     /* also the longest vector */
     MAX_SIDE = 64,            /* rows or columns of an input image */
-    MAX_WINDOW = 128,         /* rows or columns of a window, and its stride */
+    MAX_WINDOW = 64,          /* rows or columns of a window, and its stride */
     MAX_MAP = 1 << 22,        /* numbers in one image's map */
     MAX_PARAMETERS = 1 << 24, /* trained numbers in one network: 64 MiB */
     NAME_SIZE = 64            /* a row's name with its terminating zero */

@@ -3,17 +3,19 @@
 #
 # gpu_check.sh - everything that only a machine with a GPU can tell, in one go: `make gpu-check`.
 #
-#     BUILD=build/cuda scripts/gpu_check.sh [REPORT]        default gpu_report.txt
+#     BUILD=build/cuda scripts/gpu_check.sh [FOLDER]        default build/gpu
 #
 # Runs the programs that are built in $BUILD and builds nothing, so that they may come from a
 # machine without a GPU: the kernel and network tests on the GPU, the same under the four tools
-# of compute-sanitizer, the predictions on both data sets, and --compare. REPORT names device,
-# driver and date. Exit 1 if anything failed.
+# of compute-sanitizer, the predictions on both data sets, and --compare. FOLDER gets
+# gpu_report.txt, which names device, driver and date, and gpu_compare.json; scripts/readme.py
+# FOLDER puts their figures into the README. Exit 1 if anything failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 BUILD=${BUILD:-build/cuda}
-REPORT=${1:-gpu_report.txt}
+FOLDER=${1:-build/gpu}
+REPORT=$FOLDER/gpu_report.txt
 failures=0
 
 say() {
@@ -33,6 +35,7 @@ check() {
     fi
 }
 
+mkdir -p "$FOLDER"
 : >"$REPORT"
 say "lenet5 GPU check, $(date -u +%Y-%m-%d)"
 if ! nvidia-smi --query-gpu=name,driver_version,compute_cap,clocks.sm,clocks.mem,power.limit \
@@ -60,10 +63,11 @@ fi
 for blob in weights/*.bin; do
     for dataset in mnist fashion_mnist; do
         check "$blob on $dataset" "$BUILD/lenet5" --compare --weights "$blob" \
-            --dataset "$dataset" --batch 10000
+            --dataset "$dataset"
     done
 done
-check "report for the README" "$BUILD/lenet5" --compare
+check "figures for the README" sh -c \
+    "'$BUILD/lenet5' --compare --batch 10000 --json >'$FOLDER/gpu_compare.json'"
 
 say "" "$failures failures"
 tail -n 60 "$REPORT"
