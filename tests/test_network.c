@@ -1,0 +1,841 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_network.c - whole networks through the public functions of lenet5.h, on every backend:
+ * the plain LeNet-5, its relatives and random chains, against a forward pass in double; that an
+ * image's logits do not depend on batch size, place in the batch, repetition or thread; what
+ * lenet5_info says; and every refusal of network_check and of lenet5_open, to the letter.
+ */
+#include "testing.h"
+
+#include <pthread.h>
+
+/* ---- the networks ---- */
+
+static void make_valid(struct model *m) {
+    model_start(m, 1, 28, 28);
+    add_conv(m, 6, square(5, 1, 0), ACT_TANH);
+    add_pool(m, OP_AVERAGE_POOL, square(2, 2, 0));
+    add_conv(m, 16, square(5, 1, 0), ACT_TANH);
+    add_pool(m, OP_AVERAGE_POOL, square(2, 2, 0));
+    add_dense(m, 120, ACT_TANH);
+    add_dense(m, 84, ACT_TANH);
+    add_dense(m, 10, ACT_LINEAR);
+}
+
+/* 32x32 as in LeCun's paper, C5 written as a convolution. */
+static void make_c5_as_convolution(struct model *m) {
+    model_start(m, 1, 32, 32);
+    add_conv(m, 6, square(5, 1, 0), ACT_TANH);
+    add_pool(m, OP_AVERAGE_POOL, square(2, 2, 0));
+    add_conv(m, 16, square(5, 1, 0), ACT_TANH);
+    add_pool(m, OP_AVERAGE_POOL, square(2, 2, 0));
+    add_conv(m, 120, square(5, 1, 0), ACT_TANH);
+    add_dense(m, 84, ACT_TANH);
+    add_dense(m, 10, ACT_LINEAR);
+}
+
+static void make_max_relu(struct model *m) {
+    model_start(m, 1, 28, 28);
+    add_conv(m, 6, square(5, 1, 2), ACT_RELU);
+    add_pool(m, OP_MAX_POOL, square(2, 2, 0));
+    add_conv(m, 16, square(5, 1, 0), ACT_RELU);
+    add_pool(m, OP_MAX_POOL, square(2, 2, 0));
+    add_dense(m, 120, ACT_RELU);
+    add_dense(m, 84, ACT_RELU);
+    add_dense(m, 10, ACT_LINEAR);
+}
+
+static void make_colour(struct model *m) {
+    model_start(m, 3, 32, 30);
+    m->scale = 1.0f / 127.5f;
+    m->offset = -1.0f;
+    add_conv(m, 7, (struct window){3, 5, 2, 1, 0, 2, 1, 2}, ACT_ELU);
+    add_pool(m, OP_AVERAGE_POOL, (struct window){2, 3, 2, 3, 0, 0, 0, 0});
+    add_conv(m, 9, (struct window){3, 1, 1, 2, 1, 0, 1, 0}, ACT_SWISH);
+    add_dense(m, 33, ACT_SOFTSIGN);
+    add_dense(m, 10, ACT_LINEAR);
+}
+
+static void make_overlapping(struct model *m) {
+    model_start(m, 1, 28, 28);
+    add_conv(m, 6, square(5, 1, 2), ACT_TANH);
+    add_pool(m, OP_MAX_POOL, (struct window){3, 3, 2, 2, 0, 0, 1, 1});
+    add_conv(m, 16, square(5, 1, 0), ACT_TANH);
+    add_pool(m, OP_AVERAGE_POOL, (struct window){3, 3, 2, 2, 1, 1, 1, 1});
+    add_dense(m, 10, ACT_SIGMOID);
+}
+
+/* Batch normalisation as the converter leaves it, and activations as rows of their own. */
+static void make_scale_rows(struct model *m) {
+    model_start(m, 1, 28, 28);
+    add_conv(m, 6, square(5, 1, 2), ACT_LINEAR)->biases = 0;
+    model_add(m, OP_SCALE, 0, NO_WINDOW, ACT_TANH, 1);
+    add_pool(m, OP_AVERAGE_POOL, square(2, 2, 0));
+    add_conv(m, 16, square(5, 1, 0), ACT_LINEAR)->biases = 0;
+    model_add(m, OP_SCALE, 0, NO_WINDOW, ACT_LINEAR, 0);
+    add_activation(m, ACT_GELU);
+    add_pool(m, OP_AVERAGE_POOL, square(2, 2, 0));
+    add_dense(m, 84, ACT_LINEAR)->biases = 0;
+    add_activation(m, ACT_GELU_TANH);
+    model_add(m, OP_DENSE, 10, NO_WINDOW, ACT_LINEAR, 0);
+}
+
+static void make_activation_rows(struct model *m) {
+    model_start(m, 1, 12, 9);
+    add_conv(m, 4, square(3, 1, 1), ACT_LINEAR);
+    for (int a = ACT_TANH; a < ACT_SOFTMAX; a++) {
+        add_activation(m, (enum activation)a);
+        add_dense(m, 24, ACT_LINEAR);
+    }
+}
+
+static void make_softmax_last(struct model *m) {
+    make_lenet5(m);
+    add_activation(m, ACT_SOFTMAX);
+}
+
+static void make_softmax_inside(struct model *m) {
+    model_start(m, 1, 8, 8);
+    add_dense(m, 20, ACT_TANH);
+    add_activation(m, ACT_SOFTMAX);
+    add_dense(m, 5, ACT_LINEAR);
+}
+
+/* Ends in a map: its logits are channels x rows x columns. */
+static void make_fully_convolutional(struct model *m) {
+    model_start(m, 1, 20, 13);
+    add_conv(m, 5, (struct window){4, 3, 3, 2, 1, 0, 2, 1}, ACT_SOFTPLUS);
+    add_conv(m, 4, square(1, 1, 0), ACT_HARD_SIGMOID);
+    add_pool(m, OP_AVERAGE_POOL, (struct window){7, 2, 1, 3, 3, 0, 3, 1});
+}
+
+static void make_one_dense(struct model *m) {
+    model_start(m, 1, 28, 28);
+    add_dense(m, 10, ACT_LINEAR);
+}
+
+/* A lone softmax is not taken off: there would be nothing left. */
+static void make_lone_softmax(struct model *m) {
+    model_start(m, 1, 2, 5);
+    add_activation(m, ACT_SOFTMAX);
+}
+
+static void make_one_pixel(struct model *m) {
+    model_start(m, 3, 1, 1);
+    add_conv(m, 1, (struct window){3, 2, 1, 1, 1, 0, 1, 1}, ACT_TANH);
+}
+
+static const struct {
+    const char *name;
+    void (*make)(struct model *m);
+} NETWORKS[] = {
+    {"LeNet-5", make_lenet5},
+    {"no border", make_valid},
+    {"32x32, C5 as a convolution", make_c5_as_convolution},
+    {"max pooling and relu", make_max_relu},
+    {"three channels", make_colour},
+    {"overlapping pooling", make_overlapping},
+    {"scale rows", make_scale_rows},
+    {"activation rows", make_activation_rows},
+    {"softmax last", make_softmax_last},
+    {"softmax inside", make_softmax_inside},
+    {"fully convolutional", make_fully_convolutional},
+    {"one dense row", make_one_dense},
+    {"a lone softmax", make_lone_softmax},
+    {"one pixel", make_one_pixel},
+};
+
+enum { NETWORK_COUNT = sizeof NETWORKS / sizeof *NETWORKS, RANDOM_COUNT = 40, IMAGES = 20 };
+
+/* A chain of 1 to 8 rows that happen to fit. */
+static void make_random(struct model *m, struct rng *r) {
+    static const enum activation activations[] = {ACT_LINEAR, ACT_TANH, ACT_RELU, ACT_SIGMOID,
+                                                  ACT_ELU,    ACT_GELU, ACT_SWISH};
+    const int rows = rng_int(r, 1, 8);
+    model_start(m, rng_int(r, 0, 1) ? 3 : 1, rng_int(r, 1, 30), rng_int(r, 1, 30));
+    m->offset = rng_real(r, -1, 1);
+    while (m->count < rows) {
+        const enum op op = (enum op)rng_int(r, OP_CONV, OP_ACTIVATION);
+        const int kernel = rng_int(r, 1, 5), stride = rng_int(r, 1, 3);
+        struct window w = square(kernel, stride, rng_int(r, 0, kernel - 1));
+        if (op == OP_DENSE || op == OP_SCALE || op == OP_ACTIVATION)
+            w = NO_WINDOW;
+        model_add(m, op, rng_int(r, 1, 20), w, activations[rng_int(r, 0, 6)], rng_int(r, 0, 1));
+        m->count -= network_check(m->layers, m->count, m->input, NULL) != 0;
+    }
+}
+
+/* A finished network by number: those of the table, then random ones. */
+static const char *make_network(struct model *m, int number) {
+    struct rng r = {SEED + (unsigned)number};
+    if (number < NETWORK_COUNT)
+        NETWORKS[number].make(m);
+    else
+        make_random(m, &r);
+    model_finish(m, REAL, &r);
+    return number < NETWORK_COUNT ? NETWORKS[number].name : "a random chain";
+}
+
+/* ---- opening, and the forward pass in double ---- */
+
+static struct lenet5 *open_network(const struct model *m, const struct backend *b,
+                                   int max_batch) {
+    const struct lenet5_options options = {b->name, max_batch};
+    struct lenet5_error err = {""};
+    struct device device;
+    struct lenet5 *net = NULL;
+    uint8_t *blob = NULL;
+    size_t size;
+    if (b->on_gpu && b->device(&device, &err)) {
+        print_message("# skip: backend %s: %s\n", b->name, err.message);
+        skip();
+    }
+    assert_int_equal(blob_serialize(m, &blob, &size, &err), 0);
+    if (lenet5_open_memory(&net, blob, size, &options, &err))
+        fail_msg("%s", err.message);
+    memset(blob, 0xff, size); /* the library must have its own copy */
+    free(blob);
+    return net;
+}
+
+static size_t classes_of(const struct model *m) {
+    return shape_size(m->layers[network_logit_rows(m->layers, m->count) - 1].out);
+}
+
+/* Logits of one image in double. */
+static void forward64(const struct model *m, const uint8_t *image, double *logits) {
+    size_t largest = shape_size(m->input);
+    for (int k = 0; k < m->count; k++)
+        largest =
+            shape_size(m->layers[k].out) > largest ? shape_size(m->layers[k].out) : largest;
+    double *x = malloc(largest * sizeof *x), *y = malloc(largest * sizeof *y);
+    assert_true(x && y);
+    for (size_t k = 0; k < shape_size(m->input); k++)
+        x[k] = image[k] * (double)m->scale + (double)m->offset;
+    for (int k = 0; k < m->count; k++) {
+        const int last = k + 1 == m->count && m->count > 1;
+        if (last && m->layers[k].activation == ACT_SOFTMAX)
+            break;
+        row64(&m->layers[k], x, y);
+        double *swap = x;
+        x = y;
+        y = swap;
+    }
+    memcpy(logits, x, classes_of(m) * sizeof *x);
+    free(x);
+    free(y);
+}
+
+/* Read-only images: noise, and one all paper, one all ink. */
+static struct guarded random_images(const struct model *m, size_t n, struct rng *r) {
+    const size_t pixels = shape_size(m->input);
+    struct guarded g = guarded_new(n * pixels);
+    for (size_t k = 0; k < g.size; k++)
+        ((uint8_t *)g.at)[k] = (uint8_t)rng_int(r, 0, 255);
+    memset(g.at, 0, pixels);
+    if (n > 1)
+        memset((uint8_t *)g.at + pixels, 255, pixels);
+    guarded_read_only(&g);
+    return g;
+}
+
+static struct guarded run_network(struct lenet5 *net, const uint8_t *images, size_t n) {
+    struct lenet5_error err = {""};
+    struct guarded y = guarded_floats(n * (size_t)lenet5_info(net)->classes);
+    if (lenet5_run(net, images, n, y.at, &err))
+        fail_msg("%s", err.message);
+    assert_true(guarded_intact(&y));
+    return y;
+}
+
+/* ---- right ---- */
+
+static void test_right(void **state) {
+    for (int k = 0; k < NETWORK_COUNT + RANDOM_COUNT; k++) {
+        struct rng r = {SEED};
+        struct model m;
+        const char *name = make_network(&m, k);
+        const size_t classes = classes_of(&m), pixels = shape_size(m.input);
+        struct lenet5 *net = open_network(&m, *state, IMAGES);
+        struct guarded images = random_images(&m, IMAGES, &r);
+        struct guarded y = run_network(net, images.at, IMAGES);
+        double *want = malloc(classes * sizeof *want);
+        assert_non_null(want);
+        for (size_t i = 0; i < IMAGES; i++) {
+            const float *got = (float *)y.at + i * classes;
+            forward64(&m, (uint8_t *)images.at + i * pixels, want);
+            for (size_t j = 0; j < classes; j++)
+                if (!(fabs(got[j] - want[j]) <= 1e-4 * fmax(1, fabs(want[j]))))
+                    fail_msg("network %d, %s: image %zu, logit %zu is %.9g, must be %.9g", k,
+                             name, i, j, got[j], want[j]);
+        }
+        free(want);
+        lenet5_close(net);
+        guarded_free(&images);
+        guarded_free(&y);
+        blob_free(&m);
+    }
+}
+
+/* The logits must tell images apart, or the test above proves nothing. */
+static void test_networks_are_alive(void **state) {
+    for (int k = 0; k < NETWORK_COUNT; k++) {
+        struct rng r = {SEED};
+        struct model m;
+        const char *name = make_network(&m, k);
+        struct lenet5 *net = open_network(&m, *state, 0);
+        struct guarded images = random_images(&m, 2, &r);
+        struct guarded y = run_network(net, images.at, 2);
+        const size_t classes = classes_of(&m);
+        double apart = 0;
+        for (size_t j = 0; j < classes; j++)
+            apart += fabs(((float *)y.at)[j] - ((float *)y.at)[classes + j]);
+        if (strcmp(name, "a lone softmax") && !(apart > 1e-3))
+            fail_msg("%s: paper and ink give the same logits", name);
+        lenet5_close(net);
+        guarded_free(&images);
+        guarded_free(&y);
+        blob_free(&m);
+    }
+}
+
+/* ---- the same, however it is asked for ---- */
+
+static void same_in_any_batch(const struct model *m, const struct backend *b,
+                              const uint8_t *images, const float *want, const char *name) {
+    static const int batches[] = {1, 2, 15, 16, 17, 0};
+    const size_t classes = classes_of(m);
+    for (size_t k = 0; k < sizeof batches / sizeof *batches; k++) {
+        struct lenet5 *net = open_network(m, b, batches[k]);
+        assert_int_equal(lenet5_info(net)->max_batch, batches[k] ? batches[k] : 4096);
+        for (int repeat = 0; repeat < 2; repeat++) {
+            struct guarded y = run_network(net, images, IMAGES);
+            if (memcmp(y.at, want, IMAGES * classes * sizeof *want))
+                fail_msg("%s: batches of %d, run %d: other bits", name, batches[k], repeat);
+            guarded_free(&y);
+        }
+        lenet5_close(net);
+    }
+}
+
+static void same_in_any_place(struct lenet5 *net, const uint8_t *images, const float *want,
+                              size_t pixels, size_t classes, const char *name) {
+    struct rng r = {SEED};
+    uint8_t *moved = malloc(IMAGES * pixels);
+    int from[IMAGES];
+    assert_non_null(moved);
+    for (int i = 0; i < IMAGES; i++) { /* neighbours repeat and vanish */
+        from[i] = rng_int(&r, 0, IMAGES - 1);
+        memcpy(moved + (size_t)i * pixels, images + (size_t)from[i] * pixels, pixels);
+    }
+    for (size_t n = 1; n <= IMAGES; n += 6) {
+        struct guarded y = run_network(net, moved, n);
+        for (size_t i = 0; i < n; i++)
+            if (memcmp((float *)y.at + i * classes, want + (size_t)from[i] * classes,
+                       classes * sizeof *want))
+                fail_msg("%s: image %d at place %zu of %zu: other bits", name, from[i], i, n);
+        guarded_free(&y);
+    }
+    free(moved);
+}
+
+static void test_same(void **state) {
+    for (int k = 0; k < NETWORK_COUNT; k++) {
+        struct rng r = {SEED};
+        struct model m;
+        const char *name = make_network(&m, k);
+        struct lenet5 *net = open_network(&m, *state, IMAGES);
+        struct guarded images = random_images(&m, IMAGES, &r);
+        struct guarded want = run_network(net, images.at, IMAGES);
+        same_in_any_batch(&m, *state, images.at, want.at, name);
+        same_in_any_place(net, images.at, want.at, shape_size(m.input), classes_of(&m), name);
+        lenet5_close(net);
+        guarded_free(&images);
+        guarded_free(&want);
+        blob_free(&m);
+    }
+}
+
+/* Floats that are scaled here must give what bytes give: to the bit where a byte is scaled
+   without rounding, so that a fused multiply-add makes no difference. */
+static void test_floats(void **state) {
+    for (int k = 0; k < NETWORK_COUNT; k++) {
+        struct rng r = {SEED};
+        struct model m;
+        const char *name = make_network(&m, k);
+        const size_t numbers = IMAGES * shape_size(m.input);
+        m.scale = 0x1p-8f;
+        m.offset = -0.5f;
+        struct lenet5 *net = open_network(&m, *state, 7);
+        struct guarded images = random_images(&m, IMAGES, &r), x = guarded_floats(numbers);
+        struct guarded want = run_network(net, images.at, IMAGES);
+        struct guarded got = guarded_floats(want.size / sizeof(float));
+        for (size_t j = 0; j < numbers; j++)
+            ((float *)x.at)[j] = (float)((uint8_t *)images.at)[j] * m.scale + m.offset;
+        guarded_read_only(&x);
+        assert_int_equal(lenet5_run_floats(net, x.at, IMAGES, got.at, NULL), 0);
+        assert_true(guarded_intact(&got));
+        if (memcmp(got.at, want.at, want.size))
+            fail_msg("%s: floats and bytes give different bits", name);
+        lenet5_close(net);
+        guarded_free(&images);
+        guarded_free(&x);
+        guarded_free(&want);
+        guarded_free(&got);
+        blob_free(&m);
+    }
+}
+
+static void test_counts_of_images(void **state) {
+    struct rng r = {SEED};
+    struct model m;
+    make_network(&m, 0);
+    struct lenet5 *net = open_network(&m, *state, 3);
+    struct guarded images = random_images(&m, IMAGES, &r);
+    struct guarded all = run_network(net, images.at, IMAGES); /* six times max_batch and two */
+    assert_true(lenet5_timing(net).compute > 0);
+    for (size_t n = 0; n <= 7; n++) {
+        struct guarded y = run_network(net, images.at, n);
+        assert_memory_equal(y.at, all.at, y.size);
+        guarded_free(&y);
+    }
+    assert_int_equal(lenet5_run(net, NULL, 0, NULL, NULL), 0);
+    assert_int_equal(lenet5_run_floats(net, NULL, 0, NULL, NULL), 0);
+    const struct lenet5_timing t = lenet5_timing(net);
+    assert_true(t.upload == 0 && t.compute == 0 && t.download == 0);
+    lenet5_close(net);
+    guarded_free(&images);
+    guarded_free(&all);
+    blob_free(&m);
+}
+
+static void test_timing(void **state) {
+    const struct backend *b = *state;
+    struct rng r = {SEED};
+    struct model m;
+    make_network(&m, 0);
+    struct lenet5 *net = open_network(&m, b, 0);
+    struct guarded images = random_images(&m, IMAGES, &r);
+    const double start = clock_seconds();
+    struct guarded y = run_network(net, images.at, IMAGES);
+    const double most = clock_seconds() - start;
+    const struct lenet5_timing t = lenet5_timing(net);
+    assert_true(t.compute > 0 && t.upload >= 0 && t.download >= 0);
+    assert_true(t.upload + t.compute + t.download <= 1.05 * most + 1e-4);
+    assert_true(b->on_gpu ? t.upload > 0 && t.download > 0 : t.upload == 0 && t.download == 0);
+    lenet5_close(net);
+    guarded_free(&images);
+    guarded_free(&y);
+    blob_free(&m);
+}
+
+/* ---- info ---- */
+
+static void test_info(void **state) {
+    const struct backend *b = *state;
+    struct model m;
+    make_network(&m, 8); /* softmax last */
+    m.accuracy = 0.5f;
+    m.offset = -0.25f;
+    strcpy(m.dataset, "mnist");
+    strcpy(m.source, "some file.h5");
+    memset(m.source_sha256, 'a', 64);
+    strcpy(m.source_version, "Keras 2.15.0");
+    struct lenet5 *net = open_network(&m, b, 5);
+    const struct lenet5_info *info = lenet5_info(net);
+    assert_true(info->channels == 1 && info->height == 28 && info->width == 28);
+    assert_true(info->classes == 10 && info->softmax == 1 && info->layers == 8);
+    assert_int_equal(info->parameters, 61706);
+    assert_int_equal(info->macs, 416520);
+    assert_true(info->scale == 1.0f / 255.0f && info->offset == -0.25f);
+    assert_true(info->accuracy == 0.5 && info->max_batch == 5);
+    assert_string_equal(info->dataset, "mnist");
+    assert_string_equal(info->source, "some file.h5");
+    assert_string_equal(info->source_sha256, m.source_sha256);
+    assert_string_equal(info->source_version, "Keras 2.15.0");
+    assert_string_equal(info->backend, b->name);
+    assert_string_equal(info->backend_note, "");
+    assert_true(strlen(info->device) > 0);
+    lenet5_close(net);
+    blob_free(&m);
+    make_network(&m, 12); /* a lone softmax */
+    net = open_network(&m, b, 0);
+    assert_int_equal(lenet5_info(net)->softmax, 0);
+    assert_int_equal(lenet5_info(net)->classes, 10);
+    assert_string_equal(lenet5_info(net)->dataset, "");
+    lenet5_close(net);
+    blob_free(&m);
+}
+
+/* "auto", NULL and no options at all: the first backend that opens, and why not a better. */
+static void test_auto(void **state) {
+    (void)state;
+    const struct lenet5_options none = {NULL, 0}, automatic = {"auto", 9};
+    const struct lenet5_options *const asked[] = {NULL, &none, &automatic};
+    const struct backend *const *first = backends;
+    struct lenet5_error why = {""}, err = {""};
+    char note[600] = "";
+    struct device device;
+    struct model m;
+    uint8_t *blob;
+    size_t size;
+    for (; (*first)->device(&device, &why); first++)
+        if (!*note)
+            snprintf(note, sizeof note, "not %s: %s", (*first)->name, why.message);
+    make_network(&m, 0);
+    assert_int_equal(blob_serialize(&m, &blob, &size, &err), 0);
+    for (int k = 0; k < 3; k++) {
+        struct lenet5 *net;
+        if (lenet5_open_memory(&net, blob, size, asked[k], &err))
+            fail_msg("%s", err.message);
+        assert_string_equal(lenet5_info(net)->backend, (*first)->name);
+        assert_string_equal(lenet5_info(net)->backend_note, note);
+        assert_int_equal(lenet5_info(net)->max_batch, k == 2 ? 9 : 4096);
+        lenet5_close(net);
+    }
+    free(blob);
+    blob_free(&m);
+}
+
+/* ---- threads ---- */
+
+enum { THREADS = 4, NETS = 3, ROUNDS = 6 };
+
+struct worker {
+    struct lenet5 *net[NETS]; /* each thread's own */
+    const uint8_t *images[NETS];
+    const float *want[NETS];
+    size_t size[NETS]; /* bytes of logits */
+    int failures;
+};
+
+/* Nothing of cmocka in here: it is not made for threads. */
+static void *work(void *argument) {
+    struct worker *w = argument;
+    for (int k = 0; k < ROUNDS * NETS; k++) {
+        const int j = k % NETS;
+        float *y = malloc(w->size[j]);
+        if (!y || lenet5_run(w->net[j], w->images[j], IMAGES, y, NULL) ||
+            memcmp(y, w->want[j], w->size[j]))
+            w->failures++;
+        free(y);
+    }
+    return NULL;
+}
+
+static void test_threads(void **state) {
+    struct worker workers[THREADS];
+    pthread_t threads[THREADS];
+    struct guarded images[NETS], want[NETS];
+    memset(workers, 0, sizeof workers);
+    for (int j = 0; j < NETS; j++) {
+        struct rng r = {SEED};
+        struct model m;
+        make_network(&m, 3 * j);
+        images[j] = random_images(&m, IMAGES, &r);
+        for (int t = 0; t < THREADS; t++)
+            workers[t].net[j] = open_network(&m, *state, t + 2);
+        want[j] = run_network(workers[0].net[j], images[j].at, IMAGES);
+        for (int t = 0; t < THREADS; t++) {
+            workers[t].images[j] = images[j].at;
+            workers[t].want[j] = want[j].at;
+            workers[t].size[j] = want[j].size;
+        }
+        blob_free(&m);
+    }
+    for (int t = 0; t < THREADS; t++)
+        assert_int_equal(pthread_create(&threads[t], NULL, work, &workers[t]), 0);
+    for (int t = 0; t < THREADS; t++)
+        assert_int_equal(pthread_join(threads[t], NULL), 0);
+    for (int t = 0; t < THREADS; t++) {
+        assert_int_equal(workers[t].failures, 0);
+        for (int j = 0; j < NETS; j++)
+            lenet5_close(workers[t].net[j]);
+    }
+    for (int j = 0; j < NETS; j++) {
+        guarded_free(&images[j]);
+        guarded_free(&want[j]);
+    }
+}
+
+/* ---- argmax ---- */
+
+static void test_argmax(void **state) {
+    (void)state;
+    const float rising[] = {-3, -2, -1}, falling[] = {-1, -2, -3}, tie[] = {1, 5, 5, 2, 5};
+    const float zeros[] = {-0.0f, 0.0f}, low[] = {-INFINITY, -FLT_MAX, -FLT_MAX};
+    assert_int_equal(lenet5_argmax(rising, 3), 2);
+    assert_int_equal(lenet5_argmax(falling, 3), 0);
+    assert_int_equal(lenet5_argmax(tie, 5), 1);
+    assert_int_equal(lenet5_argmax(tie + 2, 3), 0);
+    assert_int_equal(lenet5_argmax(zeros, 2), 0);
+    assert_int_equal(lenet5_argmax(low, 3), 1);
+    assert_int_equal(lenet5_argmax(rising, 1), 0);
+}
+
+/* ---- refusals of lenet5_open ---- */
+
+static void test_open_refused(void **state) {
+    (void)state;
+    struct lenet5 *const sentinel = (struct lenet5 *)(void *)&state;
+    struct lenet5_options options = {"nonsense", 0};
+    struct lenet5_error err = {""};
+    struct lenet5 *net = sentinel;
+    struct model m;
+    uint8_t *blob;
+    size_t size;
+    char want[256] = "backend 'nonsense' is not in this build, which has: ";
+    for (const struct backend *const *b = backends; *b; b++) {
+        strcat(want, (*b)->name);
+        strcat(want, b[1] ? ", " : "");
+    }
+    make_network(&m, 11);
+    assert_int_equal(blob_serialize(&m, &blob, &size, &err), 0);
+    assert_int_equal(lenet5_open_memory(&net, blob, size, &options, &err), -1);
+    assert_null(net);
+    assert_string_equal(err.message, want);
+    static const int batches[] = {-1, (1 << 24) + 1};
+    for (int k = 0; k < 2; k++) {
+        options = (struct lenet5_options){NULL, batches[k]};
+        net = sentinel;
+        assert_int_equal(lenet5_open_memory(&net, blob, size, &options, &err), -1);
+        assert_null(net);
+        snprintf(want, sizeof want, "max_batch of %d; it must be 1 to 16777216, or 0 for 4096",
+                 batches[k]);
+        assert_string_equal(err.message, want);
+    }
+    net = sentinel;
+    assert_int_equal(lenet5_open_memory(&net, blob, size - 1, NULL, NULL), -1);
+    assert_null(net);
+    net = sentinel;
+    assert_int_equal(lenet5_open_memory(&net, NULL, 0, NULL, &err), -1);
+    assert_null(net);
+    assert_string_equal(err.message, "blob in memory: 0 bytes, but a blob's header alone has "
+                                     "384; make it again with make convert");
+    net = sentinel;
+    assert_int_equal(lenet5_open(&net, "no/such.bin", NULL, &err), -1);
+    assert_null(net);
+    assert_string_equal(err.message, "no/such.bin: there is no such file; make convert makes "
+                                     "weights/*.bin");
+    lenet5_close(NULL);
+    free(blob);
+    blob_free(&m);
+}
+
+/* ---- refusals of network_check ---- */
+
+/* A good chain of every kind of row, one of which a test then spoils. */
+static void make_spoilable(struct model *m) {
+    model_start(m, 1, 8, 9);
+    add_conv(m, 2, (struct window){3, 4, 1, 2, 1, 1, 0, 2}, ACT_TANH);
+    add_pool(m, OP_MAX_POOL, square(2, 2, 0));
+    add_dense(m, 3, ACT_RELU);
+    model_add(m, OP_SCALE, 0, NO_WINDOW, ACT_LINEAR, 1);
+    add_activation(m, ACT_SOFTMAX);
+}
+
+static void refused(struct model *m, const char *want) {
+    struct lenet5_error err = {""};
+    assert_int_equal(network_check(m->layers, m->count, m->input, &err), -1);
+    assert_string_equal(err.message, want);
+    assert_int_equal(network_check(m->layers, m->count, m->input, NULL), -1);
+}
+
+static void test_check_accepts(void **state) {
+    (void)state;
+    struct lenet5_error err = {""};
+    struct model m;
+    make_spoilable(&m);
+    if (network_check(m.layers, m.count, m.input, &err))
+        fail_msg("%s", err.message);
+    const struct shape conv = m.layers[0].out, pool = m.layers[1].out;
+    assert_true(conv.c == 2 && conv.h == 7 && conv.w == 5);
+    assert_true(pool.c == 2 && pool.h == 3 && pool.w == 2);
+    assert_int_equal(shape_size(m.layers[4].out), 3);
+    assert_int_equal(network_logit_rows(m.layers, m.count), 4);
+    assert_int_equal(network_logit_rows(m.layers, 4), 4);
+    /* a biasless row stays so, and what cannot have biases gets none */
+    m.layers[0].biases = 0;
+    m.layers[1].biases = 7;
+    assert_int_equal(network_check(m.layers, m.count, m.input, &err), 0);
+    assert_true(m.layers[0].biases == 0 && m.layers[1].biases == 0 && m.layers[2].biases == 3);
+}
+
+static void test_check_count_and_input(void **state) {
+    (void)state;
+    static const int counts[] = {0, -1, MAX_LAYERS + 1};
+    static const struct shape inputs[] = {{0, 8, 9}, {2, 8, 9},  {4, 8, 9},  {1, 0, 9},
+                                          {1, 8, 0}, {1, 65, 9}, {3, 8, 65}, {1, -8, 9}};
+    char want[128];
+    struct model m;
+    make_spoilable(&m);
+    for (int k = 0; k < 3; k++) {
+        m.count = counts[k];
+        snprintf(want, sizeof want, "%d layers; there must be 1 to 64", counts[k]);
+        refused(&m, want);
+    }
+    make_spoilable(&m);
+    for (size_t k = 0; k < sizeof inputs / sizeof *inputs; k++) {
+        m.input = inputs[k];
+        snprintf(want, sizeof want,
+                 "input of %d channels, %dx%d; it must have 1 or 3 and at most 64x64",
+                 inputs[k].c, inputs[k].h, inputs[k].w);
+        refused(&m, want);
+    }
+}
+
+static void test_check_op_and_activation(void **state) {
+    (void)state;
+    struct model m;
+    make_spoilable(&m);
+    m.layers[2].op = (enum op)0;
+    refused(&m, "layer 2: operation number 0; known are 1 to 6");
+    m.layers[2].op = OP_END;
+    refused(&m, "layer 2: operation number 7; known are 1 to 6");
+    make_spoilable(&m);
+    m.layers[1].activation = ACT_END;
+    refused(&m, "layer 1 'max_pool_1': activation number 12; the last known is 11");
+    m.layers[1].activation = (enum activation) - 1;
+    refused(&m, "layer 1 'max_pool_1': activation number -1; the last known is 11");
+    for (int k = 0; k < 4; k++) { /* every op but OP_ACTIVATION */
+        char want[128];
+        make_spoilable(&m);
+        m.layers[k].activation = ACT_SOFTMAX;
+        snprintf(want, sizeof want, "layer %d '%s': softmax must be a row of its own", k,
+                 m.layers[k].name);
+        refused(&m, want);
+    }
+    for (int k = 0; k < 3; k++) {
+        char want[128];
+        make_spoilable(&m);
+        m.layers[2].param[k] = k ? NAN : INFINITY;
+        snprintf(want, sizeof want,
+                 "layer 2 'dense_2': parameter %d of its activation is not finite", k);
+        refused(&m, want);
+    }
+}
+
+/* Each of a window's eight numbers, made wrong by itself. */
+static void test_check_window(void **state) {
+    (void)state;
+    static const struct {
+        size_t field;
+        int value;
+        const char *want;
+    } wrong[] = {
+#define SIZES "layer 0 'conv_0': window %s; each must be 1 to 64"
+#define BORDER                                                                                 \
+    "layer 0 'conv_0': border %s (top left bottom right); each must be 0 or more and smaller " \
+    "than the window, which is 3x4"
+        {offsetof(struct layer, kernel_h), 0, "0x4 with stride 1x2"},
+        {offsetof(struct layer, kernel_h), 65, "65x4 with stride 1x2"},
+        {offsetof(struct layer, kernel_w), -4, "3x-4 with stride 1x2"},
+        {offsetof(struct layer, kernel_w), 65, "3x65 with stride 1x2"},
+        {offsetof(struct layer, stride_h), 0, "3x4 with stride 0x2"},
+        {offsetof(struct layer, stride_h), 65, "3x4 with stride 65x2"},
+        {offsetof(struct layer, stride_w), 0, "3x4 with stride 1x0"},
+        {offsetof(struct layer, stride_w), 65, "3x4 with stride 1x65"},
+        {offsetof(struct layer, pad_top), -1, "-1 1 0 2"},
+        {offsetof(struct layer, pad_top), 3, "3 1 0 2"},
+        {offsetof(struct layer, pad_left), -1, "1 -1 0 2"},
+        {offsetof(struct layer, pad_left), 4, "1 4 0 2"},
+        {offsetof(struct layer, pad_bottom), -1, "1 1 -1 2"},
+        {offsetof(struct layer, pad_bottom), 3, "1 1 3 2"},
+        {offsetof(struct layer, pad_right), -1, "1 1 0 -1"},
+        {offsetof(struct layer, pad_right), 4, "1 1 0 4"},
+    };
+    for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++) {
+        struct model m;
+        char want[256];
+        make_spoilable(&m);
+        *(int *)(void *)((char *)&m.layers[0] + wrong[k].field) = wrong[k].value;
+        snprintf(want, sizeof want, k < 8 ? SIZES : BORDER, wrong[k].want);
+        refused(&m, want);
+    }
+}
+
+/* Rows without a window: none of the eight numbers may be there. */
+static void test_check_no_window(void **state) {
+    (void)state;
+    static const size_t fields[] = {
+        offsetof(struct layer, kernel_h),   offsetof(struct layer, kernel_w),
+        offsetof(struct layer, stride_h),   offsetof(struct layer, stride_w),
+        offsetof(struct layer, pad_top),    offsetof(struct layer, pad_left),
+        offsetof(struct layer, pad_bottom), offsetof(struct layer, pad_right)};
+    for (int k = 0; k < 3 * 8; k++) {
+        struct model m;
+        char want[128];
+        make_spoilable(&m);
+        struct layer *l = &m.layers[2 + k / 8];
+        *(int *)(void *)((char *)l + fields[k % 8]) = 1;
+        snprintf(want, sizeof want, "layer %d '%s': a %s has no window, stride or border",
+                 2 + k / 8, l->name, op_name(l->op));
+        refused(&m, want);
+    }
+}
+
+static void test_check_sizes(void **state) {
+    (void)state;
+    struct model m;
+    make_spoilable(&m);
+    m.layers[1].kernel_h = 8; /* of 7 rows */
+    refused(&m, "layer 1 'max_pool_1': a window of 8x2 does not fit into a map of 7x5");
+    m.layers[1].kernel_h = 7;
+    m.layers[1].kernel_w = 6; /* of 5 columns */
+    refused(&m, "layer 1 'max_pool_1': a window of 7x6 does not fit into a map of 7x5");
+    make_spoilable(&m);
+    m.layers[2].out.c = 0;
+    refused(&m, "layer 2 'dense_2': output 0x1x1; at most 65536 channels and 4194304 numbers");
+    m.layers[2].out.c = -5;
+    refused(&m, "layer 2 'dense_2': output -5x1x1; at most 65536 channels and 4194304 numbers");
+    m.layers[2].out.c = 65537;
+    refused(&m, "layer 2 'dense_2': output 65537x1x1; at most 65536 channels and 4194304 "
+                "numbers");
+    model_start(&m, 1, 64, 64);
+    add_conv(&m, 1025, square(1, 1, 0), ACT_LINEAR);
+    refused(&m, "layer 0 'conv_0': output 1025x64x64; at most 65536 channels and 4194304 "
+                "numbers");
+    m.layers[0].out.c = 1024;
+    assert_int_equal(network_check(m.layers, m.count, m.input, NULL), 0);
+}
+
+static void test_check_parameters(void **state) {
+    (void)state;
+    struct model m;
+    model_start(&m, 1, 64, 64);
+    add_dense(&m, 4095, ACT_LINEAR); /* 4095 * 4096 + 4095 */
+    assert_int_equal(network_check(m.layers, m.count, m.input, NULL), 0);
+    add_dense(&m, 1, ACT_LINEAR)->biases = 0; /* and 4095: one short of 2^24 and 4096 */
+    refused(&m, "layer 1 'dense_1': more than 16777216 parameters in all");
+    m.layers[0].biases = 0; /* 4095 * 4096 + 4095 = 2^24 - 1 */
+    assert_int_equal(network_check(m.layers, m.count, m.input, NULL), 0);
+    m.layers[1].biases = 1; /* 2^24 */
+    assert_int_equal(network_check(m.layers, m.count, m.input, NULL), 0);
+    add_activation(&m, ACT_LINEAR);
+    model_add(&m, OP_SCALE, 0, NO_WINDOW, ACT_LINEAR, 0);
+    refused(&m, "layer 3 'scale_3': more than 16777216 parameters in all");
+}
+
+int main(void) {
+    static const struct claim claims[] = {
+        {"argmax", test_argmax, 0},
+        {"auto takes the first that opens", test_auto, 0},
+        {"open refuses", test_open_refused, 0},
+        {"check accepts, and derives shapes", test_check_accepts, 0},
+        {"check refuses counts and inputs", test_check_count_and_input, 0},
+        {"check refuses ops and activations", test_check_op_and_activation, 0},
+        {"check refuses windows", test_check_window, 0},
+        {"check refuses windows where there is none", test_check_no_window, 0},
+        {"check refuses sizes", test_check_sizes, 0},
+        {"check refuses too many parameters", test_check_parameters, 0},
+        {"logits as in double", test_right, 1},
+        {"logits tell images apart", test_networks_are_alive, 1},
+        {"same bits in any batch, place and repetition", test_same, 1},
+        {"floats give what bytes give", test_floats, 1},
+        {"no image, and more than max_batch", test_counts_of_images, 1},
+        {"timing", test_timing, 1},
+        {"info", test_info, 1},
+        {"threads", test_threads, 1},
+    };
+    return run_claims("network", claims, sizeof claims / sizeof *claims);
+}
