@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * guard.c - see guard.h. Only limits that the kernel enforces by itself are used; memory that
+ * runs out is seen by the work as a failed allocation, time that runs out ends it.
+ */
+#define _DEFAULT_SOURCE
+#include "guard.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Processor time, not the clock's: a busy machine makes no file hostile. */
+static long allowed_ms(const char *path) {
+    struct stat info;
+    const long long size = stat(path, &info) ? 0 : (long long)info.st_size;
+    return 900 + (long)(size < 1 << 30 ? size / (16 << 10) : 0); /* a second for 16 MB */
+}
+
+static void limit(long ms) {
+    const struct itimerval timer = {{0, 0}, {ms / 1000, ms % 1000 * 1000}};
+    const struct rlimit none = {0, 0};
+    struct rlimit old, memory;
+    setitimer(ITIMER_PROF, &timer, NULL);
+    setrlimit(RLIMIT_CORE, &none);
+    if (getrlimit(RLIMIT_AS, &old))
+        return;
+    memory = old;
+    if (memory.rlim_cur > GUARD_MEMORY)
+        memory.rlim_cur = GUARD_MEMORY;
+    setrlimit(RLIMIT_AS, &memory);
+    /* a sanitizer has reserved far more than that already, and could not go on */
+    void *probe = mmap(NULL, 1 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (probe == MAP_FAILED)
+        setrlimit(RLIMIT_AS, &old);
+    else
+        munmap(probe, 1 << 20);
+}
+
+int guard_run(int (*work)(void *context), void *context, const char *path,
+              struct lenet5_error *err) {
+    const long ms = allowed_ms(path);
+    int status;
+    fflush(NULL);
+    const pid_t child = fork();
+    if (child < 0)
+        return fail(err, "cannot start a process: %s", strerror(errno));
+    if (!child) {
+        limit(ms);
+        exit(work(context));
+    }
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return fail(err, "cannot wait for a process: %s", strerror(errno));
+    if (WIFEXITED(status))
+        return WEXITSTATUS(status);
+    if (WTERMSIG(status) == SIGPROF)
+        return fail(err, "%s: still being read after %.1f s; it is damaged or hostile", path,
+                    (double)ms / 1000);
+    return fail(err, "%s is damaged: HDF5 crashed on it (%s)", path,
+                strsignal(WTERMSIG(status)));
+}

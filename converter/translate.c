@@ -1,0 +1,698 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * translate.c - Keras's layers, in their order, become rows of the engine's table.
+ *
+ * The map is followed from layer to layer, as Keras would see it: its shape, whether it has
+ * been flattened, and in which order its numbers then lie. Everything that depends on the order
+ * ends here: kernels become [out][in][rows][columns], the first dense layer's columns channels
+ * first.
+ *
+ * Left out: layers that work across the chain's shape (Permute, a Reshape that is more than a
+ * change of view, a dense layer on an unflattened map). They are refused with the reason.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "fold.h"
+#include "keras.h"
+#include "reorder.h"
+
+#include <float.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct builder {
+    struct keras *k;
+    const struct keras_options *options;
+    struct model *m;
+    struct rows *rows;
+    struct shape at;  /* what the last layer gave, as the engine sees it */
+    int flat;         /* Keras sees a vector */
+    enum order order; /* of that vector's numbers, or of the map's axes */
+    int border[4]; /* zeros around the map that wait for a convolution: top left bottom right */
+    double scale, offset; /* of the input's bytes */
+    struct lenet5_error *err;
+};
+
+static int same_shape(struct shape a, struct shape b) {
+    return a.c == b.c && a.h == b.h && a.w == b.w;
+}
+
+/* Is there only one order in which the numbers of such a map can lie? */
+static int one_order(struct shape s) {
+    return s.c == 1 || s.h * s.w == 1;
+}
+
+/* The shape as Keras prints it. */
+static const char *shape_text(struct shape s, int flat, char text[40]) {
+    if (flat)
+        snprintf(text, 40, "%zu", shape_size(s));
+    else
+        snprintf(text, 40, "%dx%dx%d", s.h, s.w, s.c);
+    return text;
+}
+
+/* "FILE: layer 3 'conv2d_1' ..." */
+__attribute__((format(printf, 3, 4))) static int
+unit_fail(struct builder *b, const struct unit *u, const char *format, ...) {
+    char text[400];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return fail(b->err, "%s: layer %d '%s' %s", b->k->path, (int)(u - b->k->units) + 1, u->name,
+                text);
+}
+
+/* ---- rows ------------------------------------------------------------------------------- */
+
+static struct row *add_row(struct builder *b, const struct unit *u, enum op op,
+                           struct shape out) {
+    struct rows *rows = b->rows;
+    if (rows->count == MAX_ROWS) {
+        unit_fail(b, u, "is one too many: at most %d layers can be converted", MAX_LAYERS);
+        return NULL;
+    }
+    struct row *r = &rows->row[rows->count++];
+    memset(r, 0, sizeof *r);
+    memcpy(r->row.name, u->name, sizeof r->row.name);
+    r->row.op = op;
+    r->row.in = b->at;
+    r->row.out = out;
+    return r;
+}
+
+static void set_window(struct layer *l, int h, int w, int stride_h, int stride_w) {
+    l->kernel_h = h;
+    l->kernel_w = w;
+    l->stride_h = stride_h;
+    l->stride_w = stride_w;
+}
+
+static void set_border(struct layer *l, const int border[4]) {
+    l->pad_top = border[0];
+    l->pad_left = border[1];
+    l->pad_bottom = border[2];
+    l->pad_right = border[3];
+}
+
+static int new_floats(struct builder *b, float **floats, size_t *count, size_t want) {
+    *floats = calloc(want, sizeof **floats);
+    *count = want;
+    return *floats ? 0 : fail(b->err, "%s: out of memory", b->k->path);
+}
+
+/* The activation of a layer, or a layer that is nothing else: written into the last row where
+   that has none yet, else a row of its own. Softmax always is one. */
+static int add_activation(struct builder *b, const struct unit *u) {
+    const struct function *f = &u->function;
+    struct row *last = b->rows->count ? &b->rows->row[b->rows->count - 1] : NULL;
+    if (f->activation == ACT_LINEAR)
+        return 0;
+    if (f->activation == ACT_SOFTMAX && b->at.h * b->at.w != 1)
+        return unit_fail(b, u, "takes a softmax over a %dx%dx%d map; only over a vector",
+                         b->at.h, b->at.w, b->at.c);
+    if (!last || last->row.activation != ACT_LINEAR || f->activation == ACT_SOFTMAX) {
+        last = add_row(b, u, OP_ACTIVATION, b->at);
+        if (!last)
+            return -1;
+    }
+    last->row.activation = f->activation;
+    memcpy(last->row.param, f->param, sizeof f->param);
+    return 0;
+}
+
+/* ---- borders ---------------------------------------------------------------------------- */
+
+/* Zeros before and after a side of n cells, so that a window of k gives n / stride outputs,
+   rounded up. Theano centres the window, everyone else puts the odd zero behind. */
+static void same_border(const struct builder *b, int n, int k, int stride, int *before,
+                        int *after) {
+    const int out = (n + stride - 1) / stride, need = (out - 1) * stride + k - n;
+    const int total = need > 0 ? need : 0;
+    *before = !strcmp(b->k->backend, "theano") ? k / 2 : total / 2;
+    *after = need > *before ? need - *before : 0;
+}
+
+static void layer_border(const struct builder *b, const struct unit *u, struct shape in,
+                         int border[4]) {
+    memset(border, 0, 4 * sizeof *border);
+    if (u->padding == PADDING_SAME) {
+        same_border(b, in.h, u->window[0], u->stride[0], &border[0], &border[2]);
+        same_border(b, in.w, u->window[1], u->stride[1], &border[1], &border[3]);
+    } else if (u->padding == PADDING_FULL) {
+        border[0] = border[2] = u->window[0] - 1;
+        border[1] = border[3] = u->window[1] - 1;
+    }
+}
+
+static int has_border(const struct builder *b) {
+    return b->border[0] || b->border[1] || b->border[2] || b->border[3];
+}
+
+/* Zeros that no convolution takes into its own border become a convolution that copies: its
+   window is one cell larger than the zeros of both sides, and all of it but one cell is zero.
+ */
+static int flush_border(struct builder *b, const struct unit *u) {
+    const int *border = b->border, rows = border[0] + border[2],
+              columns = border[1] + border[3];
+    const int kernel_h = rows + 1, kernel_w = columns + 1, c = b->at.c;
+    if (!has_border(b))
+        return 0;
+    if (kernel_h > MAX_WINDOW || kernel_w > MAX_WINDOW || c > 256)
+        return unit_fail(b, u, "follows a border of zeros that only a convolution can take");
+    struct row *r =
+        add_row(b, u, OP_CONV, (struct shape){c, b->at.h + rows, b->at.w + columns});
+    if (!r || new_floats(b, &r->weight, &r->row.weights,
+                         (size_t)c * (size_t)c * (size_t)kernel_h * (size_t)kernel_w))
+        return -1;
+    snprintf(r->row.name, sizeof r->row.name, "zero_padding");
+    for (int o = 0; o < c; o++)
+        r->weight[((o * c + o) * kernel_h + border[2]) * kernel_w + border[3]] = 1;
+    set_window(&r->row, kernel_h, kernel_w, 1, 1);
+    set_border(&r->row, (const int[]){rows, columns, rows, columns});
+    b->at = r->row.out;
+    memset(b->border, 0, sizeof b->border);
+    return 0;
+}
+
+static int place_padding(struct builder *b, struct unit *u) {
+    if (b->flat)
+        return unit_fail(b, u, "pads a vector");
+    for (int k = 0; k < 4; k++) {
+        if (u->border[k] < 0 || u->border[k] > MAX_WINDOW)
+            return unit_fail(b, u, "pads with %d zeros", u->border[k]);
+        b->border[k] += u->border[k];
+    }
+    return has_border(b) && b->border[0] + b->border[2] > MAX_WINDOW ? flush_border(b, u) : 0;
+}
+
+/* The map with the border that still waits. */
+static struct shape bordered(const struct builder *b) {
+    const struct shape s = {b->at.c, b->at.h + b->border[0] + b->border[2],
+                            b->at.w + b->border[1] + b->border[3]};
+    return s;
+}
+
+/* ---- convolution and pooling ------------------------------------------------------------ */
+
+/* Output side of a window, at least 0. */
+static int steps(int side, int kernel, int stride) {
+    return side < kernel ? 0 : (side - kernel) / stride + 1;
+}
+
+static int check_map(struct builder *b, const struct unit *u, int kernel_h, int kernel_w) {
+    if (b->flat)
+        return unit_fail(b, u, "needs a map, but the layer before it gives a vector of %zu",
+                         shape_size(b->at));
+    if (u->order && b->order && u->order != b->order && !one_order(b->at))
+        return unit_fail(b, u, "is %s in a network that is %s",
+                         u->order == ORDER_CHW ? "channels_first" : "channels_last",
+                         b->order == ORDER_CHW ? "channels_first" : "channels_last");
+    if (kernel_h < 1 || kernel_w < 1 || kernel_h > MAX_WINDOW || kernel_w > MAX_WINDOW)
+        return unit_fail(b, u, "has a window of %dx%d; each side must be 1 to %d", kernel_h,
+                         kernel_w, MAX_WINDOW);
+    if (u->stride[0] < 1 || u->stride[1] < 1 || u->stride[0] > MAX_WINDOW ||
+        u->stride[1] > MAX_WINDOW)
+        return unit_fail(b, u, "has a stride of %dx%d; each must be 1 to %d", u->stride[0],
+                         u->stride[1], MAX_WINDOW);
+    return 0;
+}
+
+/* Completes a row with a window: border, output shape, and whether there is any output. */
+static int place_window(struct builder *b, struct unit *u, struct row *r, const int border[4]) {
+    struct layer *l = &r->row;
+    set_window(l, u->window[0], u->window[1], u->stride[0], u->stride[1]);
+    set_border(l, border);
+    l->out.h = steps(b->at.h + border[0] + border[2], l->kernel_h, l->stride_h);
+    l->out.w = steps(b->at.w + border[1] + border[3], l->kernel_w, l->stride_w);
+    if (!l->out.h || !l->out.w)
+        return unit_fail(b, u, "has a window of %dx%d, which does not fit into a map of %dx%d",
+                         l->kernel_h, l->kernel_w, b->at.h, b->at.w);
+    b->at = l->out;
+    return 0;
+}
+
+/* Input channels of a kernel, whose shape has been checked. */
+static int kernel_inputs(const struct unit *u) {
+    return (int)u->array[KERNEL].dim[u->kernel == ORDER_CHW ? 1 : 2];
+}
+
+static int check_channels(struct builder *b, const struct unit *u) {
+    const int found = kernel_inputs(u);
+    char shape[64];
+    if (found == b->at.c)
+        return 0;
+    tensor_shape(&u->array[KERNEL], shape);
+    if (b->rows->count)
+        return unit_fail(b, u,
+                         "has a kernel of %s, for %d channels, but the layer before gives %d",
+                         shape, found, b->at.c);
+    return unit_fail(b, u,
+                     "is the first and has a kernel of %s: it takes %d channels, the images "
+                     "have %d%s",
+                     shape, found, b->at.c,
+                     found > 3 ? "; was it built with (1,28,28) read as channels_last?" : "");
+}
+
+static int place_conv(struct builder *b, struct unit *u) {
+    const struct tensor *kernel = &u->array[KERNEL];
+    int border[4];
+    if (check_map(b, u, u->window[0], u->window[1]) || check_channels(b, u))
+        return -1;
+    layer_border(b, u, bordered(b), border);
+    if (border[0] + b->border[0] >= u->window[0] || border[1] + b->border[1] >= u->window[1] ||
+        border[2] + b->border[2] >= u->window[0] || border[3] + b->border[3] >= u->window[1]) {
+        if (flush_border(b, u)) /* the engine's own borders are smaller than the window */
+            return -1;
+    }
+    for (int k = 0; k < 4; k++)
+        border[k] += b->border[k];
+    memset(b->border, 0, sizeof b->border);
+    struct row *r = add_row(b, u, OP_CONV, (struct shape){u->outputs, 0, 0});
+    if (!r || new_floats(b, &r->weight, &r->row.weights, kernel->count))
+        return -1;
+    const struct kernel_shape shape = {(size_t)u->window[0], (size_t)u->window[1],
+                                       (size_t)b->at.c, (size_t)u->outputs};
+    reorder_kernel(r->weight, kernel->data, shape, u->kernel == ORDER_CHW, b->k->flip);
+    r->bias = u->array[BIAS].data; /* taken over */
+    r->row.biases = u->array[BIAS].count;
+    u->array[BIAS].data = NULL;
+    return place_window(b, u, r, border) || add_activation(b, u);
+}
+
+static int place_pool(struct builder *b, struct unit *u) {
+    int border[4];
+    if (u->global) {
+        u->window[0] = b->at.h + b->border[0] + b->border[2];
+        u->window[1] = b->at.w + b->border[1] + b->border[3];
+    }
+    for (int k = 0; k < 2; k++)
+        u->stride[k] = u->stride[k] ? u->stride[k] : u->window[k];
+    if (check_map(b, u, u->window[0], u->window[1]) || flush_border(b, u))
+        return -1;
+    layer_border(b, u, b->at, border);
+    struct row *r = add_row(b, u, u->maximum ? OP_MAX_POOL : OP_AVERAGE_POOL, b->at);
+    if (!r || place_window(b, u, r, border))
+        return -1;
+    b->flat = u->global;
+    return 0;
+}
+
+/* ---- dense ------------------------------------------------------------------------------ */
+
+/* "input 28x28x1, conv2d 24x24x6, ..." up to the unit. */
+static void describe_chain(const struct builder *b, const struct unit *end, char *text,
+                           size_t size) {
+    char shape[40];
+    const struct shape in = b->m->input;
+    size_t used = (size_t)snprintf(text, size, "input %s", shape_text(in, 0, shape));
+    for (const struct unit *u = b->k->units; u < end && used < size; u++)
+        if (u->kind == KIND_CONV || u->kind == KIND_POOL || u->kind == KIND_DENSE)
+            used += (size_t)snprintf(text + used, size - used, ", %.20s %s", u->name,
+                                     shape_text(u->out, u->flat, shape));
+}
+
+static int check_rows(struct builder *b, const struct unit *u, size_t found) {
+    char chain[240];
+    if (!b->flat && b->at.h * b->at.w != 1)
+        return unit_fail(b, u, "is dense and works on a %dx%dx%d map; a Flatten is missing",
+                         b->at.h, b->at.w, b->at.c);
+    if (found == shape_size(b->at))
+        return 0;
+    describe_chain(b, u, chain, sizeof chain);
+    if (b->at.h * b->at.w == 1)
+        return fail(b->err,
+                    "%s: dense '%s' has %zu rows, but the layer before it gives %d (%s)",
+                    b->k->path, u->name, found, b->at.c, chain);
+    return fail(b->err,
+                "%s: dense '%s' has %zu rows but the feature map is %dx%dx%d = %zu: wrong "
+                "padding, wrong order, or other network (%s)",
+                b->k->path, u->name, found, b->at.c, b->at.h, b->at.w, shape_size(b->at),
+                chain);
+}
+
+static int place_dense(struct builder *b, struct unit *u) {
+    const struct tensor *kernel = &u->array[KERNEL];
+    if (flush_border(b, u) || check_rows(b, u, kernel->dim[u->transposed ? 1 : 0]))
+        return -1;
+    struct row *r = add_row(b, u, OP_DENSE, (struct shape){u->outputs, 1, 1});
+    if (!r || new_floats(b, &r->weight, &r->row.weights, kernel->count))
+        return -1;
+    const struct dense_shape shape = {
+        (size_t)b->at.c,    (size_t)b->at.h, (size_t)b->at.w,
+        (size_t)u->outputs, u->transposed,   b->order == ORDER_HWC,
+    };
+    reorder_dense(r->weight, kernel->data, shape);
+    r->bias = u->array[BIAS].data; /* taken over */
+    r->row.biases = u->array[BIAS].count;
+    u->array[BIAS].data = NULL;
+    b->at = r->row.out;
+    b->flat = 1;
+    return add_activation(b, u);
+}
+
+/* ---- scale ------------------------------------------------------------------------------ */
+
+/* x * s + t of number k, from whichever arrays the layer has. An array of one serves all. */
+static void scale_of(const struct unit *u, size_t k, double *s, double *t) {
+    double value[ROLE_END] = {[GAMMA] = 1, [VARIANCE] = 1};
+    for (int role = GAMMA; role < ROLE_END; role++)
+        if (u->array[role].count)
+            value[role] = u->array[role].data[u->array[role].count > 1 ? k : 0];
+    double deviation = 1;
+    if (u->array[VARIANCE].count)
+        deviation = sqrt(value[VARIANCE] + u->epsilon);
+    if (deviation < u->least_deviation)
+        deviation = u->least_deviation;
+    *s = value[GAMMA] / deviation;
+    *t = value[BETA] - value[MEAN] * *s;
+}
+
+/* How many different numbers a scale layer has: 1 when it is uniform. */
+static size_t scale_count(const struct unit *u) {
+    size_t count = 1;
+    for (int role = GAMMA; role < ROLE_END; role++)
+        if (u->array[role].count > count)
+            count = u->array[role].count;
+    return count;
+}
+
+static int is_uniform(const struct unit *u) {
+    double s, t, s0, t0;
+    scale_of(u, 0, &s0, &t0);
+    for (size_t k = 1; k < scale_count(u); k++) {
+        scale_of(u, k, &s, &t);
+        if (s != s0 || t != t0)
+            return 0;
+    }
+    return 1;
+}
+
+/* Does an axis, counted as Keras does with the batch first, run over the channels? */
+static int is_channel_axis(const struct builder *b, int axis) {
+    if (b->flat)
+        return axis == -1 || axis == 1;
+    return b->order == ORDER_CHW ? axis == 1 || axis == -3 : axis == 3 || axis == -1;
+}
+
+static int check_scale(struct builder *b, const struct unit *u, size_t want) {
+    const size_t found = scale_count(u);
+    if (u->axis && !is_channel_axis(b, u->axis) && found > 1)
+        return unit_fail(b, u, "(%s) normalises axis %d, not channels", u->type, u->axis);
+    if (found > 1 && found != want)
+        return unit_fail(b, u, "(%s) has %zu numbers for %zu channels", u->type, found, want);
+    return 0;
+}
+
+static int place_scale(struct builder *b, struct unit *u) {
+    const size_t count = b->flat ? shape_size(b->at) : (size_t)b->at.c;
+    double s, t;
+    if (u->preprocessing && !b->rows->count && !has_border(b) && is_uniform(u)) {
+        scale_of(u, 0, &s, &t);
+        b->scale *= s;
+        b->offset = b->offset * s + t;
+        return 0;
+    }
+    if (flush_border(b, u) || check_scale(b, u, count))
+        return -1;
+    const struct shape shape = b->flat ? (struct shape){(int)count, 1, 1} : b->at;
+    struct row *r = add_row(b, u, OP_SCALE, shape);
+    if (!r || new_floats(b, &r->weight, &r->row.weights, count) ||
+        new_floats(b, &r->bias, &r->row.biases, count))
+        return -1;
+    r->row.in = shape;
+    for (size_t k = 0; k < count; k++) {
+        /* k counts channels first, Keras's vector may not */
+        const size_t cells = count / (size_t)b->at.c, c = k / cells, cell = k % cells;
+        const int swap = b->flat && b->order == ORDER_HWC;
+        scale_of(u, swap ? cell * (size_t)b->at.c + c : k, &s, &t);
+        r->weight[k] = (float)s;
+        r->bias[k] = (float)t;
+    }
+    return 0;
+}
+
+/* ---- layers that compute nothing -------------------------------------------------------- */
+
+static int place_activation(struct builder *b, struct unit *u) {
+    if (u->function.activation == ACT_SOFTMAX && u->axis && !is_channel_axis(b, u->axis))
+        return unit_fail(b, u, "takes a softmax over axis %d, not over the classes", u->axis);
+    return flush_border(b, u) || add_activation(b, u);
+}
+
+/* channels_first data is transposed by a Flatten that knows of it, and only by that. */
+static int place_flatten(struct builder *b, struct unit *u) {
+    if (flush_border(b, u))
+        return -1;
+    if (!b->flat && b->order == ORDER_CHW)
+        b->order = u->order == ORDER_CHW ? ORDER_HWC : ORDER_CHW;
+    if (!b->flat && b->options->layout)
+        b->order = b->options->layout;
+    b->flat = 1;
+    return 0;
+}
+
+/* A Reshape is harmless when it changes the view and not the order: to a vector, or back to the
+   map that it was. */
+static int place_reshape(struct builder *b, struct unit *u) {
+    const int *t = u->target, rank = u->target_rank;
+    const struct shape hwc = {rank == 3 ? t[2] : 1, t[0], t[1]}, chw = {t[0], t[1], t[2]};
+    if (flush_border(b, u))
+        return -1;
+    if (rank == 1) {
+        b->flat = 1;
+        return 0;
+    }
+    /* on the way from a vector to a map, its order must be the map's */
+    const int last = same_shape(hwc, b->at) && (one_order(b->at) || b->order == ORDER_HWC);
+    const int first =
+        rank == 3 && same_shape(chw, b->at) && (one_order(b->at) || b->order == ORDER_CHW);
+    if (!last && !first)
+        return unit_fail(b, u, "(Reshape) rearranges a map of %dx%dx%d", b->at.h, b->at.w,
+                         b->at.c);
+    b->flat = 0;
+    return 0;
+}
+
+static int place_nothing(struct builder *b, struct unit *u) {
+    (void)b, (void)u;
+    return 0;
+}
+
+static int (*const place[])(struct builder *b, struct unit *u) = {
+    [KIND_NOTHING] = place_nothing, [KIND_CONV] = place_conv,
+    [KIND_POOL] = place_pool,       [KIND_DENSE] = place_dense,
+    [KIND_SCALE] = place_scale,     [KIND_ACTIVATION] = place_activation,
+    [KIND_PADDING] = place_padding, [KIND_FLATTEN] = place_flatten,
+    [KIND_RESHAPE] = place_reshape,
+};
+
+/* ---- beginning and end ------------------------------------------------------------------ */
+
+/* The data format of the network: that of its first layer that has one. */
+static enum order network_order(const struct keras *k) {
+    for (int i = 0; i < k->count; i++)
+        if (k->units[i].order && k->units[i].kind != KIND_FLATTEN)
+            return k->units[i].order;
+    const int *in = k->input; /* dense layers only: channels are few */
+    return k->input_rank == 3 && in[0] && in[0] < 4 && in[2] > 3 ? ORDER_CHW : ORDER_HWC;
+}
+
+static int square_root(int n) {
+    int side = 0;
+    while (side * side < n && side <= MAX_SIDE)
+        side++;
+    return side * side == n ? side : 0;
+}
+
+/* Channels that the first kernel asks for, 1 where it does not say. */
+static int first_channels(const struct keras *k) {
+    for (int i = 0; i < k->count; i++)
+        if (k->units[i].kind == KIND_CONV)
+            return kernel_inputs(&k->units[i]);
+    return 1;
+}
+
+/* The images that the file says, with 0 for what it does not say. A vector is taken for a
+   square image of 1 or 3 channels, unless a Reshape says how it lies. */
+static struct shape told_input(const struct keras *k, enum order order) {
+    const int *in = k->input, *t = k->units[0].target;
+    struct shape s = {0, 0, 0};
+    if (k->input_rank == 3)
+        s = order == ORDER_CHW ? (struct shape){in[0], in[1], in[2]}
+                               : (struct shape){in[2], in[0], in[1]};
+    else if (k->input_rank == 2)
+        s = (struct shape){1, in[0], in[1]};
+    else if (k->input_rank == 1 && k->units[0].kind == KIND_RESHAPE &&
+             k->units[0].target_rank == 3)
+        s = order == ORDER_CHW ? (struct shape){t[0], t[1], t[2]}
+                               : (struct shape){t[2], t[0], t[1]};
+    else if (k->input_rank == 1 && square_root(in[0]))
+        s = (struct shape){1, square_root(in[0]), square_root(in[0])};
+    else if (k->input_rank == 1 && in[0] % 3 == 0 && square_root(in[0] / 3))
+        s = (struct shape){3, square_root(in[0] / 3), square_root(in[0] / 3)};
+    return s;
+}
+
+static int find_input(struct builder *b) {
+    struct keras *k = b->k;
+    struct shape told = told_input(k, b->order), asked = b->options->input;
+    if (asked.c && ((told.c && told.c != asked.c) || (told.h && told.h != asked.h) ||
+                    (told.w && told.w != asked.w)))
+        return fail(b->err, "%s takes images of %dx%dx%d; --input says %dx%dx%d", k->path,
+                    told.h, told.w, told.c, asked.h, asked.w, asked.c);
+    if (asked.c)
+        told = asked;
+    if (k->input_rank == 1 && !told.c)
+        return fail(b->err, "%s takes a vector of %d numbers; --input HxWxC says what image",
+                    k->path, k->input[0]);
+    if (!told.c)
+        told.c = first_channels(k);
+    if (!told.h || !told.w) {
+        told.h = told.h ? told.h : 28;
+        told.w = told.w ? told.w : 28;
+        keras_note(k, "images of %dx%dx%d (--input HxWxC)", told.h, told.w, told.c);
+    }
+    if ((told.c != 1 && told.c != 3) || told.h > MAX_SIDE || told.w > MAX_SIDE)
+        return fail(b->err,
+                    "%s takes images of %dx%dx%d; at most %dx%d with 1 or 3 channels can be "
+                    "converted%s",
+                    k->path, told.h, told.w, told.c, MAX_SIDE, MAX_SIDE,
+                    told.c > 3 ? "; was it built with (1,28,28) read as channels_last?" : "");
+    b->m->input = b->at = told;
+    b->flat = k->input_rank == 1;
+    return 0;
+}
+
+/* What a byte becomes before the network's own preprocessing, if it has any: a Rescaling by
+   about 1/255 expects bytes, one by 2 expects numbers up to 1. */
+static void find_scaling(struct builder *b) {
+    const struct keras_options *o = b->options;
+    const struct unit *first = b->k->units;
+    double s = 1, t = 0;
+    while (first < b->k->units + b->k->count && first->kind != KIND_CONV &&
+           first->kind != KIND_DENSE && first->kind != KIND_SCALE)
+        first++;
+    const int inside = first < b->k->units + b->k->count && first->preprocessing;
+    b->scale = 1.0 / 255;
+    b->m->scaling_origin = ORIGIN_ASSUMED;
+    if (inside)
+        scale_of(first, 0, &s, &t);
+    if (!isnan(o->scale) || !isnan(o->offset) || o->invert) {
+        b->m->scaling_origin = ORIGIN_OPTION;
+        b->scale = isnan(o->scale) ? inside ? 1 : 1.0 / 255 : o->scale;
+        b->offset = isnan(o->offset) ? 0 : o->offset;
+    } else if (inside && fabs(s) * 255 < 16) {
+        b->m->scaling_origin = ORIGIN_FILE;
+        b->scale = 1;
+    } else
+        keras_note(b->k, "bytes are divided by 255 before they enter (--scale, --offset, "
+                         "--invert)");
+    if (o->invert) { /* 255 - byte is what enters */
+        b->offset += 255 * b->scale;
+        b->scale = -b->scale;
+    }
+}
+
+static int check_end(struct builder *b) {
+    const int want = b->options->classes ? b->options->classes : 10;
+    const struct shape s = b->at;
+    if (s.h * s.w != 1)
+        return fail(b->err, "%s ends on a map of %dx%dx%d; a vector of %d classes was expected",
+                    b->k->path, s.h, s.w, s.c, want);
+    if (s.c != want)
+        return fail(b->err, "%s: %d outputs%s, need %d; --classes %d converts it all the same",
+                    b->k->path, s.c, s.c == 26 || s.c == 47 || s.c == 62 ? " (letters?)" : "",
+                    want, s.c);
+    return 0;
+}
+
+/* Moves the rows' numbers into one block. */
+static int pack(struct builder *b) {
+    const size_t step = BLOB_ALIGN / sizeof(float);
+    struct model *m = b->m;
+    m->count = b->rows->count;
+    if (m->count > MAX_LAYERS)
+        return fail(b->err, "%s: %d layers; at most %d can be converted", b->k->path, m->count,
+                    MAX_LAYERS);
+    for (int k = 0; k < m->count; k++)
+        m->float_count += (b->rows->row[k].row.weights + step - 1) / step * step +
+                          (b->rows->row[k].row.biases + step - 1) / step * step;
+    if (m->float_count > MAX_PARAMETERS)
+        return fail(b->err, "%s: %zu parameters; at most %d can be converted", b->k->path,
+                    m->float_count, MAX_PARAMETERS);
+    m->floats = aligned_alloc(BLOB_ALIGN, (m->float_count + step) * sizeof(float));
+    if (!m->floats)
+        return fail(b->err, "%s: out of memory", b->k->path);
+    memset(m->floats, 0, (m->float_count + step) * sizeof(float));
+    float *at = m->floats;
+    for (int k = 0; k < m->count; k++) {
+        struct row *r = &b->rows->row[k];
+        struct layer *l = &m->layers[k];
+        *l = r->row;
+        l->weight = l->weights ? memcpy(at, r->weight, l->weights * sizeof *at) : NULL;
+        at += (l->weights + step - 1) / step * step;
+        l->bias = l->biases ? memcpy(at, r->bias, l->biases * sizeof *at) : NULL;
+        at += (l->biases + step - 1) / step * step;
+        free(r->weight);
+        free(r->bias);
+        r->weight = r->bias = NULL;
+    }
+    for (size_t k = 0; k < m->float_count; k++)
+        if (!isfinite(m->floats[k]))
+            return fail(b->err, "%s: numbers overflow when batch normalisation is folded",
+                        b->k->path);
+    return 0;
+}
+
+/* A vector that is normalised and then not taken by a dense layer has no row that could hold
+   it: the engine scales channels. */
+static int check_scales(struct builder *b) {
+    for (int k = 1; k < b->rows->count; k++) {
+        const struct layer *l = &b->rows->row[k].row;
+        if (l->op == OP_SCALE && !same_shape(l->in, b->rows->row[k - 1].row.out))
+            return fail(b->err,
+                        "%s: layer '%s' normalises a flattened map before an activation; only "
+                        "directly before a dense layer can that be converted",
+                        b->k->path, l->name);
+    }
+    return 0;
+}
+
+static int place_all(struct builder *b) {
+    for (int k = 0; k < b->k->count; k++) {
+        struct unit *u = &b->k->units[k];
+        if (place[u->kind](b, u))
+            return -1;
+        for (int role = 0; role < ROLE_END; role++)
+            tensor_free(&u->array[role]);
+        u->out = bordered(b);
+        u->flat = b->flat;
+    }
+    return 0;
+}
+
+int translate(struct keras *k, const struct keras_options *options, struct model *m,
+              struct lenet5_error *err) {
+    struct builder b = {.k = k, .options = options, .m = m, .err = err};
+    int rc = -1;
+    memset(m, 0, sizeof *m);
+    b.rows = calloc(1, sizeof *b.rows);
+    if (!b.rows)
+        return fail(err, "%s: out of memory", k->path);
+    b.order = network_order(k);
+    find_scaling(&b);
+    if (find_input(&b) || place_all(&b) || check_end(&b) || fold_scales(b.rows, err) ||
+        check_scales(&b) || pack(&b))
+        goto out;
+    m->scale = (float)b.scale;
+    m->offset = (float)b.offset;
+    rc = network_check(m->layers, m->count, m->input, err);
+out:
+    rows_free(b.rows);
+    free(b.rows);
+    if (rc)
+        blob_free(m);
+    return rc;
+}

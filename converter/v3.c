@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * v3.c - arrays of the layouts F, G and H: layers/conv2d_1/vars/0.
+ *
+ * The groups carry the names of classes, numbered within their container, not those that the
+ * user gave to layers. Versions differ in how they number (2.13 leaves every second number out)
+ * and in what the container is called, and Windows has left backslashes in link names. So all
+ * groups that own numbered data sets are listed first, each with a cleaned path, and then
+ * matched: the n-th layer of a class with the n-th group of that class.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "keras.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_HOLDERS = 512, MAX_VISITS = 8192, MAX_DEPTH = 16, PATH = 512 };
+
+/* A group whose subgroup vars holds data sets. */
+struct holder {
+    char literal[PATH]; /* as HDF5 knows it */
+    char clean[PATH];   /* with slashes and without containers: "sequential/conv2d_1" */
+};
+
+struct search {
+    const struct h5 *h5;
+    struct lenet5_error *err;
+    int visits, count;
+    struct holder *holder; /* owned, MAX_HOLDERS */
+};
+
+static int is_number(const char *name) {
+    return *name && !name[strspn(name, "0123456789")];
+}
+
+/* State of training and of random generators is nobody's weight. */
+static int is_state(const char *step) {
+    static const char *const states[] = {"optimizer",       "metrics",          "_metrics",
+                                         "compile_metrics", "_compile_metrics", "_loss_tracker",
+                                         "loss_tracker",    "seed_generator"};
+    for (size_t k = 0; k < sizeof states / sizeof *states; k++)
+        if (!strncmp(step, states[k], strlen(states[k])))
+            return 1;
+    return 0;
+}
+
+static int is_container(const char *step) {
+    return !strcmp(step, "layers") || !strcmp(step, "_layer_checkpoint_dependencies");
+}
+
+/* The path without containers, with slashes only; -1 if a step of it is state. */
+static int clean_path(const char *literal, char clean[PATH]) {
+    char copy[PATH], *rest;
+    size_t used = 0;
+    snprintf(copy, sizeof copy, "%s", literal);
+    clean[0] = '\0';
+    for (char *step = strtok_r(copy, "/\\", &rest); step; step = strtok_r(NULL, "/\\", &rest)) {
+        if (is_state(step))
+            return -1;
+        if (!is_container(step))
+            used += (size_t)snprintf(clean + used, PATH - used, "%s%s", used ? "/" : "", step);
+    }
+    return 0;
+}
+
+static int has_numbered(struct search *s, const char *group) {
+    char path[PATH + 8];
+    struct names names;
+    int found = 0;
+    snprintf(path, sizeof path, "%s/vars", group);
+    if (h5_node(s->h5, path, s->err) != NODE_GROUP)
+        return 0;
+    if (h5_list(s->h5, path, &names, s->err))
+        return -1;
+    for (size_t k = 0; k < names.count; k++)
+        found |= is_number(names.item[k]);
+    names_free(&names);
+    return found;
+}
+
+static int add_holder(struct search *s, const char *group) {
+    struct holder *h = &s->holder[s->count];
+    const int found = has_numbered(s, group);
+    if (found <= 0)
+        return found;
+    if (s->count == MAX_HOLDERS)
+        return fail(s->err, "more than %d groups hold weights", MAX_HOLDERS);
+    snprintf(h->literal, sizeof h->literal, "%s", group);
+    if (!clean_path(group, h->clean) && *h->clean) /* not the model's own, empty, vars */
+        s->count++;
+    return 0;
+}
+
+/* Walks all groups below one, in the order in which people count. Hard links may form circles:
+   depth and visits are bounded. */
+static int walk(struct search *s, const char *group, int depth) {
+    struct names names;
+    int rc = 0;
+    if (h5_list(s->h5, group, &names, s->err))
+        return -1;
+    for (size_t k = 0; k < names.count && !rc; k++) {
+        char path[PATH];
+        const int length =
+            snprintf(path, sizeof path, "%s%s%s", group, *group ? "/" : "", names.item[k]);
+        if (!strcmp(names.item[k], "vars") || length >= PATH)
+            continue;
+        if (++s->visits > MAX_VISITS || depth > MAX_DEPTH) {
+            rc = fail(s->err, "its groups are nested without end, or more than %d", MAX_VISITS);
+            break;
+        }
+        const int node = h5_node(s->h5, path, s->err);
+        if (node == NODE_GROUP)
+            rc = add_holder(s, path) || walk(s, path, depth + 1) ? -1 : 0;
+        else if (node < 0)
+            rc = -1;
+    }
+    names_free(&names);
+    return rc;
+}
+
+static int search(struct search *s, const struct h5 *h5, struct lenet5_error *err) {
+    s->h5 = h5;
+    s->err = err;
+    s->visits = s->count = 0;
+    s->holder = calloc(MAX_HOLDERS + 1, sizeof *s->holder);
+    if (!s->holder)
+        return fail(err, "out of memory");
+    return walk(s, "", 0);
+}
+
+int v3_is_subclassed(const struct h5 *h5, struct lenet5_error *err) {
+    struct search s;
+    const int rc = search(&s, h5, err);
+    free(s.holder);
+    return rc ? -1 : s.count > 0;
+}
+
+/* ---- reading the arrays of one group ---------------------------------------------------- */
+
+/* Reads vars/0, vars/1, ... of a holder into the roles, in their order. */
+static int take_arrays(const struct keras *k, struct unit *u, const struct h5 *h5,
+                       const struct holder *h, const enum role *roles, size_t count,
+                       struct lenet5_error *err) {
+    char path[PATH + 32];
+    struct names names;
+    size_t taken = 0;
+    int rc = 0;
+    snprintf(path, sizeof path, "%s/vars", h->literal);
+    if (h5_list(h5, path, &names, err))
+        return -1;
+    for (size_t i = 0; i < names.count && taken < count && !rc; i++) {
+        if (!is_number(names.item[i]))
+            continue;
+        snprintf(path, sizeof path, "%s/vars/%.16s", h->literal, names.item[i]);
+        rc = keras_take(u, roles[taken++], h5, path, err);
+    }
+    if (!rc && names.count > taken && u->kind != KIND_SCALE)
+        rc = fail(err, "%s: layer '%s' has %zu arrays in the file, its config asks for %zu",
+                  k->path, u->name, names.count, taken);
+    names_free(&names);
+    return rc;
+}
+
+/* ---- with an architecture --------------------------------------------------------------- */
+
+/* "MaxPooling2D" to "max_pooling2d": an underscore before a capital that small letters follow,
+   and between a small letter and a capital. */
+static void snake_case(const char *type, char snake[NAME_SIZE]) {
+    size_t used = 0;
+    for (const char *s = type; *s && used < NAME_SIZE - 2; s++) {
+        if (s > type && isupper((unsigned char)*s) &&
+            (islower((unsigned char)s[1]) || islower((unsigned char)s[-1])))
+            snake[used++] = '_';
+        snake[used++] = (char)tolower((unsigned char)*s);
+    }
+    snake[used] = '\0';
+}
+
+/* The number of a group that is named after the class: "conv2d" 0, "conv2d_3" 3, else -1. */
+static int group_number(const char *step, size_t length, const char *snake) {
+    const size_t own = strlen(snake);
+    char number[16];
+    if (length < own || strncmp(step, snake, own))
+        return -1;
+    if (length == own)
+        return 0;
+    if (step[own] != '_' || length - own - 1 >= sizeof number || length - own < 2)
+        return -1;
+    snprintf(number, sizeof number, "%.*s", (int)(length - own - 1), step + own + 1);
+    return is_number(number) && strlen(number) < 9 ? atoi(number) : -1;
+}
+
+static int needs_arrays(const struct unit *u) {
+    return u->has[KERNEL] || u->has[MEAN];
+}
+
+/* How many layers (or models) of this one's class come before it in its container, counting
+   only those that own arrays. place is "Sequential 0/Conv2D 1", level the step of it that
+   counts. */
+static int rank_among_units(const struct keras *k, const char *place, size_t start) {
+    const size_t type = start + strcspn(place + start, " ");
+    const int own = atoi(place + type);
+    char seen[MAX_UNITS] = {0};
+    int rank = 0;
+    for (int i = 0; i < k->count; i++) {
+        const struct unit *u = &k->units[i];
+        if (!needs_arrays(u) || strncmp(u->place, place, type + 1))
+            continue;
+        const int other = atoi(u->place + type);
+        if (other >= 0 && other < own && other < MAX_UNITS && !seen[other]) {
+            seen[other] = 1;
+            rank++;
+        }
+    }
+    return rank;
+}
+
+/* The number of the rank-th group of a class below a cleaned path; -1 if there are too few. */
+static int number_of_rank(const struct search *s, const char *base, const char *snake,
+                          int rank) {
+    const size_t start = strlen(base);
+    int last = -1;
+    for (; rank >= 0; rank--) {
+        int next = -1;
+        for (int i = 0; i < s->count; i++) {
+            const char *clean = s->holder[i].clean;
+            if (strncmp(clean, base, start))
+                continue;
+            const int number = group_number(clean + start, strcspn(clean + start, "/"), snake);
+            if (number > last && (next < 0 || number < next))
+                next = number;
+        }
+        if (next < 0)
+            return -1;
+        last = next;
+    }
+    return last;
+}
+
+/* Follows a unit's place through the containers; NULL if there is no such group. */
+static const struct holder *find_holder(const struct keras *k, const struct search *s,
+                                        const struct unit *u) {
+    char path[PATH] = "", type[NAME_SIZE], snake[NAME_SIZE];
+    size_t used = 0;
+    for (size_t at = 0; u->place[at];) {
+        const size_t length = strcspn(u->place + at, " ");
+        snprintf(type, sizeof type, "%.*s", (int)length, u->place + at);
+        snake_case(type, snake);
+        const int number = number_of_rank(s, path, snake, rank_among_units(k, u->place, at));
+        if (number < 0 || used + strlen(snake) + 16 > sizeof path)
+            return NULL;
+        used += (size_t)snprintf(path + used, sizeof path - used, number ? "%s_%d" : "%s",
+                                 snake, number);
+        at += strcspn(u->place + at, "/");
+        if (u->place[at]) {
+            at++;
+            path[used++] = '/';
+            path[used] = '\0';
+        }
+    }
+    for (int i = 0; i < s->count; i++)
+        if (!strcmp(s->holder[i].clean, path))
+            return &s->holder[i];
+    return NULL;
+}
+
+int v3_attach(struct keras *k, const struct h5 *h5, struct lenet5_error *err) {
+    struct search s;
+    int rc = search(&s, h5, err);
+    for (int i = 0; i < k->count && !rc; i++) {
+        struct unit *u = &k->units[i];
+        enum role roles[ROLE_END];
+        size_t count = 0;
+        for (int role = 0; role < ROLE_END; role++)
+            if (u->has[role])
+                roles[count++] = (enum role)role;
+        if (!count)
+            continue;
+        const struct holder *h = find_holder(k, &s, u);
+        rc = h ? take_arrays(k, u, h5, h, roles, count, err)
+               : fail(err, "%s: the weights of layer '%s' (%s) are missing", k->path, u->name,
+                      u->type);
+    }
+    free(s.holder);
+    return rc;
+}
+
+/* ---- without one ------------------------------------------------------------------------ */
+
+/* What a group's arrays are, by their number and the rank of the first. */
+static int collect_holder(struct keras *k, const struct h5 *h5, const struct holder *h,
+                          struct lenet5_error *err) {
+    static const enum role matrix[] = {KERNEL, BIAS}, norm[] = {GAMMA, BETA, MEAN, VARIANCE},
+                           centred[] = {BETA, MEAN, VARIANCE}, plain[] = {MEAN, VARIANCE};
+    const char *name = strrchr(h->clean, '/') ? strrchr(h->clean, '/') + 1 : h->clean;
+    char path[PATH + 8];
+    struct names names;
+    struct tensor first;
+    size_t count = 0;
+    snprintf(path, sizeof path, "%s/vars", h->literal);
+    if (h5_list(h5, path, &names, err))
+        return -1;
+    for (size_t i = 0; i < names.count; i++)
+        count += is_number(names.item[i]);
+    names_free(&names);
+    snprintf(path, sizeof path, "%s/vars/0", h->literal);
+    if (h5_floats(h5, path, &first, err))
+        return -1;
+    const int rank = first.rank, normalization = strstr(name, "normalization") == name;
+    tensor_free(&first);
+    if (!((rank == 4 || rank == 2) && count <= 2) && !(rank == 1 && count >= 2 && count <= 4))
+        return fail(err,
+                    "%s: '%s' holds %zu arrays, the first of %d dimensions; only Conv2D, "
+                    "Dense and BatchNormalization can be converted",
+                    k->path, h->clean, count, rank);
+    struct unit *u =
+        keras_add(k,
+                  rank == 1   ? KIND_SCALE
+                  : rank == 4 ? KIND_CONV
+                              : KIND_DENSE,
+                  rank == 1   ? normalization ? "Normalization" : "BatchNormalization"
+                  : rank == 4 ? "Conv2D"
+                              : "Dense",
+                  name, err);
+    if (!u)
+        return -1;
+    u->kernel = ORDER_HWC;
+    u->epsilon = normalization ? 0 : 1e-3;
+    u->least_deviation = normalization ? 1e-7 : 0;
+    u->preprocessing = normalization;
+    if (rank != 1)
+        return take_arrays(k, u, h5, h, matrix, count, err);
+    if (normalization || count == 2)
+        return take_arrays(k, u, h5, h, plain, 2, err);
+    return take_arrays(k, u, h5, h, count == 3 ? centred : norm, count, err);
+}
+
+/* Pooling layers own no arrays, but their groups may be there and betray their number. */
+static int count_pools(struct keras *k, const struct h5 *h5, const char *container,
+                       struct lenet5_error *err) {
+    struct names names;
+    if (h5_node(h5, container, err) != NODE_GROUP)
+        return 0;
+    if (h5_list(h5, container, &names, err))
+        return -1;
+    for (size_t i = 0; i < names.count; i++) {
+        k->average_pools += !strncmp(names.item[i], "average_pooling2d", 17);
+        k->maximum_pools += !strncmp(names.item[i], "max_pooling2d", 13);
+    }
+    names_free(&names);
+    return 0;
+}
+
+int v3_collect(struct keras *k, const struct h5 *h5, struct lenet5_error *err) {
+    struct search s;
+    int rc = search(&s, h5, err);
+    for (int i = 0; i < s.count && !rc; i++)
+        rc = collect_holder(k, h5, &s.holder[i], err);
+    free(s.holder);
+    if (!rc && !k->count)
+        rc = fail(err, "%s has no weights (an architecture-only or optimizer-only save)",
+                  k->path);
+    return rc || count_pools(k, h5, "layers", err) ||
+                   count_pools(k, h5, "_layer_checkpoint_dependencies", err)
+               ? -1
+               : 0;
+}

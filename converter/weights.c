@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * weights.c - finds out which of Keras's layouts a file has, and checks its arrays against its
+ * layers. The layouts, by the letters that the rest of the converter uses:
+ *
+ *     A  numbered groups layer_0, layer_1, ...        Keras 0.1 to 0.3           legacy.c
+ *     B  layer_names, no version                      Keras 1, save_weights
+ *     C  the same with model_config                   Keras 1, save
+ *     D  layer_names, version, backend                Keras 2, save_weights
+ *     E  model_weights and model_config               Keras 2 and 3, save
+ *     F  layers/dense/vars/0                          .weights.h5 of 2.12 to 3   v3.c
+ *     G  that within a zip with config.json           .keras
+ *     H  that unzipped, in a folder
+ *     K  data sets conv1.weight at the top            a PyTorch state_dict       torch.c
+ */
+#include "keras.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int is_group(const struct h5 *h5, const char *path) {
+    return h5_node(h5, path, NULL) == NODE_GROUP;
+}
+
+static int has_list(const struct h5 *h5, const char *group) {
+    return h5_has(h5, group, "layer_names") || h5_has(h5, group, "layer_names0");
+}
+
+static int starts_with(const char *text, const char *start) {
+    return !strncmp(text, start, strlen(start));
+}
+
+/* Version and backend stand at the root, or beside the list of layers. */
+static int find_writer(struct keras *k, const struct h5 *h5, struct lenet5_error *err) {
+    const char *const groups[] = {"", k->base};
+    for (int g = 0; g < 2; g++) {
+        char *version, *backend;
+        if (h5_text(h5, groups[g], "keras_version", &version, err))
+            return -1;
+        if (version && !*k->version)
+            keras_set_version(k, version);
+        free(version);
+        if (h5_text(h5, groups[g], "backend", &backend, err))
+            return -1;
+        if (backend && !*k->backend)
+            snprintf(k->backend, sizeof k->backend, "%s", backend);
+        free(backend);
+    }
+    return 0;
+}
+
+static char legacy_letter(const struct keras *k, const struct h5 *h5) {
+    if (h5_has(h5, "", "model_config"))
+        return k->major == 1 ? 'C' : 'E';
+    return *k->version || *k->backend ? 'D' : 'B';
+}
+
+static int fail_unknown(const struct keras *k, const struct names *top,
+                        struct lenet5_error *err) {
+    char list[200] = "";
+    int weights = 0;
+    for (size_t i = 0; i < top->count; i++) {
+        const size_t used = strlen(list);
+        weights |= !starts_with(top->item[i], "optimizer") && strcmp(top->item[i], "vars") &&
+                   strcmp(top->item[i], "model_weights");
+        if (used < sizeof list / 2)
+            snprintf(list + used, sizeof list - used, "%s%.40s", used ? ", " : "",
+                     top->item[i]);
+    }
+    if (!weights)
+        return fail(err, "%s has no weights (an architecture-only or optimizer-only save)",
+                    k->path);
+    return fail(err, "%s is HDF5 but not a layout Keras writes; top level holds: %s", k->path,
+                list);
+}
+
+/* The layouts that are told by what lies at the top level; 0 is none of them. */
+static int letter_of_top(const struct h5 *h5, const struct names *top,
+                         struct lenet5_error *err) {
+    size_t sets = 0;
+    for (size_t i = 0; i < top->count; i++) {
+        const int node = h5_node(h5, top->item[i], err);
+        if (node < 0)
+            return -1;
+        if (!strcmp(top->item[i], "layers") ||
+            starts_with(top->item[i], "_layer_checkpoint_dependencies"))
+            return 'F';
+        sets += node == NODE_DATASET && strchr(top->item[i], '.') != NULL;
+    }
+    if (sets)
+        return 'K';
+    const int subclassed = v3_is_subclassed(h5, err);
+    return subclassed < 0 ? -1 : subclassed ? 'F' : 0;
+}
+
+int weights_find_layout(struct keras *k, const struct h5 *h5, char container,
+                        struct lenet5_error *err) {
+    struct names top;
+    int letter;
+    k->base = "";
+    if (h5_list(h5, "", &top, err))
+        return -1;
+    names_free(&top);
+    if (!has_list(h5, "") && is_group(h5, "model_weights"))
+        k->base = "model_weights";
+    if (find_writer(k, h5, err))
+        return -1;
+    if (container != 'h')
+        letter = container == 'z' ? 'G' : 'H';
+    else if (h5_has(h5, "", "nb_layers"))
+        letter = 'A';
+    else if (has_list(h5, k->base))
+        letter = legacy_letter(k, h5);
+    else {
+        if (h5_list(h5, "", &top, err))
+            return -1;
+        letter = letter_of_top(h5, &top, err);
+        if (!letter)
+            letter = fail_unknown(k, &top, err);
+        names_free(&top);
+    }
+    k->layout = (char)letter;
+    return letter < 0 ? -1 : 0;
+}
+
+/* ---- do arrays and layers agree? -------------------------------------------------------- */
+
+static const char *const role_names[ROLE_END] = {"kernel", "bias", "gamma",
+                                                 "beta",   "mean", "variance"};
+
+static int check_roles(const struct keras *k, const struct unit *u, struct lenet5_error *err) {
+    int want = 0, found = 0;
+    const char *missing = "";
+    for (int role = 0; role < ROLE_END; role++) {
+        const int there = u->array[role].count != 0;
+        want += u->has[role];
+        found += there;
+        if (u->has[role] && !there && !*missing)
+            missing = role_names[role];
+    }
+    if (*missing)
+        return fail(err,
+                    "%s: layer '%s' has %d arrays in the file, its config asks for %d: %s "
+                    "is missing",
+                    k->path, u->name, found, want, missing);
+    return 0;
+}
+
+static int check_kernel(const struct keras *k, const struct unit *u, int rank,
+                        const size_t *expected, struct lenet5_error *err) {
+    const struct tensor *kernel = &u->array[KERNEL], *bias = &u->array[BIAS];
+    char found[64], told[64];
+    struct tensor want = {.rank = rank};
+    memcpy(want.dim, expected, (size_t)rank * sizeof *expected);
+    if (kernel->rank != rank || memcmp(kernel->dim, want.dim, (size_t)rank * sizeof *want.dim))
+        return fail(err, "%s: the kernel of layer '%s' is %s, its config asks for %s", k->path,
+                    u->name, tensor_shape(kernel, found), tensor_shape(&want, told));
+    if (bias->count && (bias->rank != 1 || bias->count != (size_t)u->outputs))
+        return fail(err, "%s: layer '%s' has %d outputs, but its bias is %s", k->path, u->name,
+                    u->outputs, tensor_shape(bias, found));
+    return 0;
+}
+
+/* Units made from arrays alone take their numbers from them; those of an architecture must
+   agree. Input channels are checked along the chain, by translate.c. */
+static int check_conv(const struct keras *k, struct unit *u, struct lenet5_error *err) {
+    const size_t *d = u->array[KERNEL].dim;
+    const int oihw = u->kernel == ORDER_CHW;
+    if (u->array[KERNEL].rank == 4 && !k->architecture) {
+        u->window[0] = (int)d[oihw ? 2 : 0];
+        u->window[1] = (int)d[oihw ? 3 : 1];
+        u->outputs = (int)d[oihw ? 0 : 3];
+    }
+    const size_t outputs = (size_t)u->outputs, h = (size_t)u->window[0],
+                 w = (size_t)u->window[1];
+    const size_t hwio[] = {h, w, d[2], outputs}, oihw_dims[] = {outputs, d[1], h, w};
+    return check_kernel(k, u, 4, oihw ? oihw_dims : hwio, err);
+}
+
+static int check_dense(const struct keras *k, struct unit *u, struct lenet5_error *err) {
+    const size_t *d = u->array[KERNEL].dim;
+    if (u->array[KERNEL].rank == 2 && !k->architecture)
+        u->outputs = (int)d[u->transposed ? 0 : 1];
+    const size_t outputs = (size_t)u->outputs;
+    const size_t in_out[] = {d[0], outputs}, out_in[] = {outputs, d[1]};
+    return check_kernel(k, u, 2, u->transposed ? out_in : in_out, err);
+}
+
+static int check_scale(const struct keras *k, const struct unit *u, struct lenet5_error *err) {
+    size_t count = 1;
+    for (int role = GAMMA; role < ROLE_END; role++) {
+        const size_t found = u->array[role].count;
+        if (found > 1 && count > 1 && found != count)
+            return fail(err, "%s: layer '%s' has arrays of %zu and of %zu numbers", k->path,
+                        u->name, count, found);
+        count = found > count ? found : count;
+    }
+    for (size_t i = 0; i < u->array[VARIANCE].count; i++)
+        if (!(u->array[VARIANCE].data[i] + u->epsilon >= 0))
+            return fail(err, "%s: layer '%s' has a negative variance", k->path, u->name);
+    return 0;
+}
+
+int weights_read(struct keras *k, const struct h5 *h5, struct lenet5_error *err) {
+    const int legacy = k->layout <= 'E';
+    int rc;
+    if (k->architecture)
+        rc = legacy ? legacy_attach(k, h5, err) : v3_attach(k, h5, err);
+    else if (k->layout == 'K')
+        rc = torch_collect(k, h5, err);
+    else
+        rc = legacy ? legacy_collect(k, h5, err) : v3_collect(k, h5, err);
+    for (int i = 0; i < k->count && !rc; i++) {
+        struct unit *u = &k->units[i];
+        rc = check_roles(k, u, err);
+        if (!rc && u->kind == KIND_CONV)
+            rc = check_conv(k, u, err);
+        if (!rc && u->kind == KIND_DENSE)
+            rc = check_dense(k, u, err);
+        if (!rc && u->kind == KIND_SCALE)
+            rc = check_scale(k, u, err);
+    }
+    return rc;
+}
