@@ -108,7 +108,7 @@ static int take_listed(struct keras *k, struct unit *u, int role, const struct h
     return keras_take(u, (enum role)role, h5, path, err);
 }
 
-static int list_weights(const struct keras *k, const struct h5 *h5, const char *group,
+static int list_weights(struct keras *k, const struct h5 *h5, const char *group,
                         struct names *names, struct lenet5_error *err) {
     char path[1024];
     memset(names, 0, sizeof *names);
@@ -118,10 +118,13 @@ static int list_weights(const struct keras *k, const struct h5 *h5, const char *
         return -1;
     if (node != NODE_GROUP)
         return fail(err, "%s: the weights of layer '%s' are missing", k->path, group);
-    return h5_strings(h5, path, "weight_names", names, err);
+    if (h5_strings(h5, path, "weight_names", names, err))
+        return -1;
+    /* Keras 1 does not say who wrote: TensorFlow's names end in ":0", Theano's do not */
+    if (!*k->backend && names->count && strchr(names->item[0], ':'))
+        k->flip = 0;
+    return 0;
 }
-
-/* ---- with an architecture --------------------------------------------------------------- */
 
 static int attach_group(struct keras *k, struct unit *first, struct unit *end,
                         const struct h5 *h5, struct lenet5_error *err) {
@@ -295,19 +298,10 @@ static void find_kernel_orders(struct keras *k) {
     }
 }
 
-/* Theano rotates its kernels. Keras 2 says who wrote; before that, TensorFlow's names end in
-   ":0" and Theano's do not. */
-static void find_flip(struct keras *k, int colons) {
-    k->flip = *k->backend ? !strcmp(k->backend, "theano") : !colons;
-}
-
 int legacy_collect(struct keras *k, const struct h5 *h5, struct lenet5_error *err) {
     struct names layers, names;
-    int colons = 0;
-    if (k->layout == 'A') {
-        k->flip = 1;
+    if (k->layout == 'A')
         return collect_numbered(k, h5, err);
-    }
     int rc = h5_strings(h5, k->base, "layer_names", &layers, err);
     if (!rc && !layers.count)
         rc = fail(err, "%s has no weights (an architecture-only or optimizer-only save)",
@@ -316,7 +310,6 @@ int legacy_collect(struct keras *k, const struct h5 *h5, struct lenet5_error *er
         const char *group = layers.item[i];
         rc = list_weights(k, h5, group, &names, err);
         if (!rc && names.count) {
-            colons |= strchr(names.item[0], ':') != NULL;
             rc = collect_group(k, group, &names, h5, err);
         } else if (!rc)
             rc = keras_add(k, KIND_NOTHING, "", group, err) ? 0 : -1;
@@ -325,7 +318,5 @@ int legacy_collect(struct keras *k, const struct h5 *h5, struct lenet5_error *er
     names_free(&layers);
     if (!rc && k->layout == 'B')
         find_kernel_orders(k);
-    if (!rc)
-        find_flip(k, colons);
     return rc;
 }

@@ -120,8 +120,12 @@ int weights_find_layout(struct keras *k, const struct h5 *h5, char container,
             letter = fail_unknown(k, &top, err);
         names_free(&top);
     }
+    if (letter < 0)
+        return -1;
     k->layout = (char)letter;
-    return letter < 0 ? -1 : 0;
+    /* Theano rotates its kernels; before Keras 2 it was the usual backend */
+    k->flip = *k->backend ? !strcmp(k->backend, "theano") : letter <= 'C';
+    return 0;
 }
 
 /* ---- do arrays and layers agree? -------------------------------------------------------- */
