@@ -8,6 +8,7 @@
 #   CUDA=0              without CUDA, even where there is nvcc
 #   CUDA_ARCH=native    kernels for the GPU at hand only (default: 75 80 90 100 120)
 #   SANITIZE=LIST       as -fsanitize=LIST
+#   V=1                 print every command
 #   CC, CFLAGS, LDFLAGS, NVCC, NVCCFLAGS, BUILD  as usual; what the code needs is kept apart
 
 CFLAGS ?= -O2 -g
@@ -50,6 +51,13 @@ OWN_BLOBS := $(patsubst %.h5,%.bin,$(wildcard weights/*.h5))
 pkg = $(shell pkg-config $1 $2 || echo "-lmissing-package-$(firstword $2)-run-scripts/setup.sh")
 CONVERTER_LIBS = $(call pkg,--libs,hdf5) $(call pkg,--libs,jansson) $(call pkg,--libs,libzip) \
     -lmd -lz -lm
+
+# Says what is made, or with V=1 the command itself.
+ifeq ($(V),1)
+run = $2
+else
+run = @echo "  $1 $@" && $2
+endif
 
 .DELETE_ON_ERROR:
 .PHONY: all help setup eval compare test bench asan fuzz gpu-check install clean convert data \
@@ -127,43 +135,44 @@ $(BUILD)/layers/network.c.o: C_FLAGS += $(if $(NVCC),-DLENET5_CUDA)
 
 $(BUILD)/%.c.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(C_FLAGS) $(if $(filter converter/%,$<),$(call pkg,--cflags,hdf5)) $(CFLAGS) $(CPPFLAGS) -c $< -o $@
+	$(call run,cc  ,$(CC) $(C_FLAGS) $(if $(filter converter/%,$<),$(call pkg,--cflags,hdf5)) \
+	    $(CFLAGS) $(CPPFLAGS) -c $< -o $@)
 
 ifneq ($(NVCC),)
 $(BUILD)/%.cu.o: %.cu
 	@mkdir -p $(@D)
-	$(NVCC) $(NVCC_FLAGS) $(CUDA_TARGETS) $(NVCCFLAGS) -c $< -o $@
+	$(call run,nvcc,$(NVCC) $(NVCC_FLAGS) $(CUDA_TARGETS) $(NVCCFLAGS) -c $< -o $@)
 else
 $(BUILD)/lenet5.cu.o: lenet5.cu
 	@mkdir -p $(@D)
-	$(CC) -x c $(C_FLAGS) $(CFLAGS) $(CPPFLAGS) -c $< -o $@
+	$(call run,cc  ,$(CC) -x c $(C_FLAGS) $(CFLAGS) $(CPPFLAGS) -c $< -o $@)
 endif
 
 $(BUILD)/liblenet5.a: $(LIBRARY)
 	@rm -f $@
-	ar rcs $@ $^
+	$(call run,ar  ,ar rcs $@ $^)
 
 $(BUILD)/liblenet5.so: $(LIBRARY)
-	$(CC) -shared -Wl,-soname,liblenet5.so $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) -lz -lm
+	$(call run,ld  ,$(CC) -shared -Wl,-soname,liblenet5.so $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) -lz -lm)
 
 $(BUILD)/lenet5: $(COMMAND) $(BUILD)/liblenet5.a
-	$(CC) $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) $(call pkg,--libs,jansson) -lz -lm
+	$(call run,ld  ,$(CC) $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) $(call pkg,--libs,jansson) -lz -lm)
 
 $(BUILD)/h5_to_blob: $(CONVERTER) $(BUILD)/liblenet5.a
-	$(CC) $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) $(CONVERTER_LIBS)
+	$(call run,ld  ,$(CC) $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) $(CONVERTER_LIBS))
 
 # A test is one program; what it does not use of the converter is not linked.
 TEST_PARTS := $(filter-out %/h5_to_blob.c.o,$(CONVERTER)) $(BUILD)/fashion_mnist/idx.c.o
 
 $(BUILD)/converter.a: $(TEST_PARTS)
 	@rm -f $@
-	@ar rcs $@ $^
+	$(call run,ar  ,ar rcs $@ $^)
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.c.o $(BUILD)/converter.a $(BUILD)/liblenet5.a
-	$(CC) $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) $(CONVERTER_LIBS) -lcmocka
+	$(call run,ld  ,$(CC) $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) $(CONVERTER_LIBS) -lcmocka)
 
 $(BUILD)/fuzz_%: $(BUILD)/tests/fuzz_%.c.o $(BUILD)/converter.a $(BUILD)/liblenet5.a
-	$(CC) -fsanitize=fuzzer,address,undefined $(LDFLAGS) -o $@ $^ $(CONVERTER_LIBS)
+	$(call run,ld  ,$(CC) -fsanitize=fuzzer,address,undefined $(LDFLAGS) -o $@ $^ $(CONVERTER_LIBS))
 
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -687,7 +687,7 @@ static int score_reading(const struct model *base, const struct options *o, stru
         lenet5_open_memory(&net, blob, size, &options, err))
         goto out;
     for (size_t i = 0, n; i < count; i += n) {
-        n = count - i < QUICK_IMAGES ? count - i : QUICK_IMAGES;
+        n = count - i < QUICK_IMAGES ? count - i : (size_t)QUICK_IMAGES;
         if (lenet5_run(net, set->images + i * pixels, n, logits, err))
             goto out;
         for (size_t k = 0; k < n; k++)
