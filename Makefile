@@ -52,12 +52,8 @@ pkg = $(shell pkg-config $1 $2 || echo "-lmissing-package-$(firstword $2)-run-sc
 CONVERTER_LIBS = $(call pkg,--libs,hdf5) $(call pkg,--libs,jansson) $(call pkg,--libs,libzip) \
     -lmd -lz -lm
 
-# Says what is made, or with V=1 the command itself.
-ifeq ($(V),1)
-run = $2
-else
-run = @echo "  $1 $@" && $2
-endif
+# Begins a command: without V=1 it prints what is made instead of the command.
+say = $(if $(V),,@echo "  $1 $@" && )
 
 .DELETE_ON_ERROR:
 .PHONY: all help setup eval compare test bench asan fuzz gpu-check install clean convert data \
@@ -135,44 +131,44 @@ $(BUILD)/layers/network.c.o: C_FLAGS += $(if $(NVCC),-DLENET5_CUDA)
 
 $(BUILD)/%.c.o: %.c
 	@mkdir -p $(@D)
-	$(call run,cc  ,$(CC) $(C_FLAGS) $(if $(filter converter/%,$<),$(call pkg,--cflags,hdf5)) \
-	    $(CFLAGS) $(CPPFLAGS) -c $< -o $@)
+	$(call say,cc  )$(CC) $(C_FLAGS) $(if $(filter converter/%,$<),$(call pkg,--cflags,hdf5)) \
+	    $(CFLAGS) $(CPPFLAGS) -c $< -o $@
 
 ifneq ($(NVCC),)
 $(BUILD)/%.cu.o: %.cu
 	@mkdir -p $(@D)
-	$(call run,nvcc,$(NVCC) $(NVCC_FLAGS) $(CUDA_TARGETS) $(NVCCFLAGS) -c $< -o $@)
+	$(call say,nvcc)$(NVCC) $(NVCC_FLAGS) $(CUDA_TARGETS) $(NVCCFLAGS) -c $< -o $@
 else
 $(BUILD)/lenet5.cu.o: lenet5.cu
 	@mkdir -p $(@D)
-	$(call run,cc  ,$(CC) -x c $(C_FLAGS) $(CFLAGS) $(CPPFLAGS) -c $< -o $@)
+	$(call say,cc  )$(CC) -x c $(C_FLAGS) $(CFLAGS) $(CPPFLAGS) -c $< -o $@
 endif
 
 $(BUILD)/liblenet5.a: $(LIBRARY)
 	@rm -f $@
-	$(call run,ar  ,ar rcs $@ $^)
+	$(call say,ar  )ar rcs $@ $^
 
 $(BUILD)/liblenet5.so: $(LIBRARY)
-	$(call run,ld  ,$(CC) -shared -Wl,-soname,liblenet5.so $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) -lz -lm)
+	$(call say,ld  )$(CC) -shared -Wl,-soname,liblenet5.so $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) -lz -lm
 
 $(BUILD)/lenet5: $(COMMAND) $(BUILD)/liblenet5.a
-	$(call run,ld  ,$(CC) $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) $(call pkg,--libs,jansson) -lz -lm)
+	$(call say,ld  )$(CC) $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) $(call pkg,--libs,jansson) -lz -lm
 
 $(BUILD)/h5_to_blob: $(CONVERTER) $(BUILD)/liblenet5.a
-	$(call run,ld  ,$(CC) $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) $(CONVERTER_LIBS))
+	$(call say,ld  )$(CC) $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) $(CONVERTER_LIBS)
 
 # A test is one program; what it does not use of the converter is not linked.
 TEST_PARTS := $(filter-out %/h5_to_blob.c.o,$(CONVERTER)) $(BUILD)/fashion_mnist/idx.c.o
 
 $(BUILD)/converter.a: $(TEST_PARTS)
 	@rm -f $@
-	$(call run,ar  ,ar rcs $@ $^)
+	$(call say,ar  )ar rcs $@ $^
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.c.o $(BUILD)/converter.a $(BUILD)/liblenet5.a
-	$(call run,ld  ,$(CC) $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) $(CONVERTER_LIBS) -lcmocka)
+	$(call say,ld  )$(CC) $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) $(CONVERTER_LIBS) -lcmocka
 
 $(BUILD)/fuzz_%: $(BUILD)/tests/fuzz_%.c.o $(BUILD)/converter.a $(BUILD)/liblenet5.a
-	$(call run,ld  ,$(CC) -fsanitize=fuzzer,address,undefined $(LDFLAGS) -o $@ $^ $(CONVERTER_LIBS))
+	$(call say,ld  )$(CC) -fsanitize=fuzzer,address,undefined $(LDFLAGS) -o $@ $^ $(CONVERTER_LIBS)
 
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
