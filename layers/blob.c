@@ -184,9 +184,11 @@ static int check_envelope(const uint8_t *bytes, size_t size, const char *where,
                     where, size, BLOB_HEADER_SIZE);
     if (memcmp(bytes, MAGIC, sizeof MAGIC))
         return fail(err,
-                    "%s: begins with %02x %02x %02x %02x, a blob with 89 4c 4e 35; Keras files "
-                    "are made into blobs by make convert H5=file.h5 BLOB=file.bin",
-                    where, bytes[0], bytes[1], bytes[2], bytes[3]);
+                    "%s: begins with %02x %02x %02x %02x %02x %02x %02x %02x, a blob with 89 4c "
+                    "4e 35 0d 0a 1a 0a; Keras files are made into blobs by make convert "
+                    "H5=file.h5 BLOB=file.bin",
+                    where, bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6],
+                    bytes[7]);
     const uint64_t version = get_number(bytes + sizeof MAGIC, 4);
     if (version != BLOB_VERSION)
         return fail(err, "%s: version %llu, this program reads version %d; convert again",
