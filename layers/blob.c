@@ -12,6 +12,7 @@
 #include "blob.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,12 +184,13 @@ static int check_envelope(const uint8_t *bytes, size_t size, const char *where,
                     "convert",
                     where, size, BLOB_HEADER_SIZE);
     if (memcmp(bytes, MAGIC, sizeof MAGIC))
-        return fail(err,
-                    "%s: begins with %02x %02x %02x %02x %02x %02x %02x %02x, a blob with 89 4c "
-                    "4e 35 0d 0a 1a 0a; Keras files are made into blobs by make convert "
-                    "H5=file.h5 BLOB=file.bin",
-                    where, bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6],
-                    bytes[7]);
+        return fail(
+            err,
+            "%s: begins with %02x %02x %02x %02x %02x %02x %02x %02x, a blob with 89 4c "
+            "4e 35 0d 0a 1a 0a; Keras files are made into blobs by make convert "
+            "H5=file.h5 BLOB=file.bin",
+            where, bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6],
+            bytes[7]);
     const uint64_t version = get_number(bytes + sizeof MAGIC, 4);
     if (version != BLOB_VERSION)
         return fail(err, "%s: version %llu, this program reads version %d; convert again",
@@ -356,7 +358,8 @@ static int read_file(const char *path, uint8_t **bytes, size_t *size,
     const size_t most = BLOB_HEADER_SIZE + MAX_LAYERS * (BLOB_LAYER_SIZE + 2 * BLOB_ALIGN) +
                         sizeof(float) * (size_t)MAX_PARAMETERS;
     struct stat info;
-    FILE *file = fopen(path, "rb");
+    const int fd = open(path, O_RDONLY | O_NONBLOCK); /* a pipe is refused, not waited for */
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "rb");
     *bytes = NULL;
     if (!file && errno == ENOENT)
         return fail(err, "%s: there is no such file; make convert makes weights/*.bin", path);
