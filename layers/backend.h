@@ -47,6 +47,11 @@ struct backend {
                  double *seconds, struct lenet5_error *err);
 
     void (*close)(void *state); /* NULL is fine */
+
+    /* As run, but bytes and logits are device memory, the work is queued on the caller's
+       cudaStream_t, and nothing is allocated or waited for. NULL on the CPU. */
+    int (*run_device)(void *state, const uint8_t *bytes, int n, float *logits, void *stream,
+                      struct lenet5_error *err);
 };
 
 /* Every backend of this build, in the order in which "auto" tries them; ends with NULL. */

@@ -148,33 +148,34 @@ static int cuda_open(void **state, const struct model *m, int *max_batch,
     return 0;
 }
 
-static int launched(const struct cuda *s, const char *what, struct lenet5_error *err) {
+static int launched(const struct cuda *s, const char *what, cudaStream_t stream,
+                    struct lenet5_error *err) {
     cudaError_t status = cudaGetLastError();
     if (status == cudaSuccess && s->sync)
-        status = cudaStreamSynchronize(s->stream);
+        status = cudaStreamSynchronize(stream);
     return status == cudaSuccess
                ? 0
                : fail(err, "CUDA: layer '%s': %s", what, cudaGetErrorString(status));
 }
 
 static int layer_cuda(const struct cuda *s, int row, const float *x, float *y, int n,
-                      struct lenet5_error *err) {
+                      cudaStream_t stream, struct lenet5_error *err) {
     const struct layer *l = &s->layers[row];
     switch (l->op) {
     case OP_CONV:
-        conv_cuda(l, x, y, n, s->stream);
+        conv_cuda(l, x, y, n, stream);
         break;
     case OP_AVERAGE_POOL:
     case OP_MAX_POOL:
-        pool_cuda(l, x, y, n, s->stream);
+        pool_cuda(l, x, y, n, stream);
         break;
     case OP_DENSE:
-        dense_cuda(l, x, y, n, s->stream);
+        dense_cuda(l, x, y, n, stream);
         break;
     default:
-        elementwise_cuda(l, x, y, n, s->stream);
+        elementwise_cuda(l, x, y, n, stream);
     }
-    return launched(s, l->name, err);
+    return launched(s, l->name, stream, err);
 }
 
 static int check_batch(const struct cuda *s, int n, struct lenet5_error *err) {
@@ -184,22 +185,24 @@ static int check_batch(const struct cuda *s, int n, struct lenet5_error *err) {
                       s->max_batch);
 }
 
-/* Images to map[0], through all rows; *out is where the logits end up on the device. */
-static int compute(struct cuda *s, int from_bytes, int n, float **out,
-                   struct lenet5_error *err) {
+/* Images on the device (or, if bytes is NULL, floats that are in map[0]) through all rows to
+   logits on the device. Only launches. */
+static int compute(const struct cuda *s, const uint8_t *bytes, int n, float *logits,
+                   cudaStream_t stream, struct lenet5_error *err) {
     const struct model *m = s->model;
     const int rows = network_logit_rows(m->layers, m->count);
     const size_t size = n * shape_size(m->input);
-    if (from_bytes) {
-        scale_kernel<<<ceil_div(size, BLOCK), BLOCK, 0, s->stream>>>(s->bytes, s->map[0], size,
-                                                                     m->scale, m->offset);
-        if (launched(s, "input", err))
+    if (bytes) {
+        scale_kernel<<<ceil_div(size, BLOCK), BLOCK, 0, stream>>>(bytes, s->map[0], size,
+                                                                  m->scale, m->offset);
+        if (launched(s, "input", stream, err))
             return -1;
     }
-    for (int row = 0; row < rows; row++)
-        if (layer_cuda(s, row, s->map[row % 2], s->map[(row + 1) % 2], n, err))
+    for (int row = 0; row < rows; row++) {
+        float *y = row == rows - 1 ? logits : s->map[(row + 1) % 2];
+        if (layer_cuda(s, row, s->map[row % 2], y, n, stream, err))
             return -1;
-    *out = s->map[rows % 2];
+    }
     return 0;
 }
 
@@ -221,7 +224,7 @@ static int cuda_run(void *state, const uint8_t *bytes, const float *floats, int 
     const size_t pixels = n * shape_size(m->input);
     const int rows = network_logit_rows(m->layers, m->count);
     const size_t size = n * shape_size(m->layers[rows - 1].out) * sizeof(float);
-    float *out;
+    float *out = s->map[rows % 2];
 
     if (check_batch(s, n, err))
         return -1;
@@ -232,7 +235,7 @@ static int cuda_run(void *state, const uint8_t *bytes, const float *floats, int 
         CUDA_TRY(cudaMemcpyAsync(s->map[0], floats, pixels * sizeof(float),
                                  cudaMemcpyHostToDevice, s->stream));
     CUDA_TRY(cudaEventRecord(s->event[STARTED], s->stream));
-    if (compute(s, bytes != NULL, n, &out, err))
+    if (compute(s, bytes ? s->bytes : NULL, n, out, s->stream, err))
         return -1;
     CUDA_TRY(cudaEventRecord(s->event[COMPUTED], s->stream));
     CUDA_TRY(cudaMemcpyAsync(logits, out, size, cudaMemcpyDeviceToHost, s->stream));
@@ -254,7 +257,7 @@ static int cuda_layer(void *state, int row, const float *x, int n, float *y, int
     for (int k = 0; k < repeats; k++) {
         float ms;
         CUDA_TRY(cudaEventRecord(s->event[STARTED], s->stream));
-        if (layer_cuda(s, row, s->map[0], s->map[1], n, err))
+        if (layer_cuda(s, row, s->map[0], s->map[1], n, s->stream, err))
             return -1;
         CUDA_TRY(cudaEventRecord(s->event[COMPUTED], s->stream));
         CUDA_TRY(cudaEventSynchronize(s->event[COMPUTED]));
@@ -266,6 +269,19 @@ static int cuda_layer(void *state, int row, const float *x, int n, float *y, int
     return 0;
 }
 
-extern const struct backend backend_cuda = {
-    "cuda",    "one readable kernel a layer", 1, cuda_device, cuda_open, cuda_run, cuda_layer,
-    cuda_close};
+static int cuda_run_device(void *state, const uint8_t *bytes, int n, float *logits,
+                           void *stream, struct lenet5_error *err) {
+    const struct cuda *s = (const struct cuda *)state;
+    return check_batch(s, n, err) ? -1
+                                  : compute(s, bytes, n, logits, (cudaStream_t)stream, err);
+}
+
+extern const struct backend backend_cuda = {"cuda",
+                                            "one readable kernel a layer",
+                                            1,
+                                            cuda_device,
+                                            cuda_open,
+                                            cuda_run,
+                                            cuda_layer,
+                                            cuda_close,
+                                            cuda_run_device};

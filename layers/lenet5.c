@@ -163,6 +163,17 @@ int lenet5_run_floats(struct lenet5 *net, const float *images, size_t n, float *
     return run(net, NULL, images, n, logits, err);
 }
 
+int lenet5_run_device(struct lenet5 *net, const uint8_t *images, size_t n, float *logits,
+                      void *stream, struct lenet5_error *err) {
+    if (!net->backend->run_device)
+        return fail(err, "backend %s works in host memory; lenet5_run_device needs a GPU one",
+                    net->backend->name);
+    if (n < 1 || n > (size_t)net->info.max_batch)
+        return fail(err, "%zu images at once; this network was opened for 1 to %d", n,
+                    net->info.max_batch);
+    return net->backend->run_device(net->state, images, (int)n, logits, stream, err);
+}
+
 int lenet5_argmax(const float *logits, int classes) {
     int best = 0;
     for (int k = 1; k < classes; k++)

@@ -110,6 +110,22 @@ LENET5_API int lenet5_run(struct lenet5 *net, const uint8_t *images, size_t n, f
 LENET5_API int lenet5_run_floats(struct lenet5 *net, const float *images, size_t n,
                                  float *logits, struct lenet5_error *err);
 
+/* The same where images and logits are device memory: queues the work on stream (a
+   cudaStream_t; NULL is the default stream) and returns; nothing is allocated, copied to the
+   host or waited for, so the call can be captured into a CUDA graph. n must be 1 to max_batch.
+   The network's own activations are reused by the next call, so calls on one network belong on
+   one stream, or must be ordered by events. What goes wrong on the device later, the caller's
+   next synchronising CUDA call tells. -1 if the backend is not on the GPU. lenet5_timing is not
+   touched.
+
+       uint8_t *images;  float *logits;   // n * 784 and n * 10, from cudaMalloc
+       cudaStream_t stream;
+       if (lenet5_run_device(net, images, n, logits, stream, &err))
+           ...
+       cudaStreamSynchronize(stream);  */
+LENET5_API int lenet5_run_device(struct lenet5 *net, const uint8_t *images, size_t n,
+                                 float *logits, void *stream, struct lenet5_error *err);
+
 /* Time of the last lenet5_run or lenet5_run_floats. */
 LENET5_API struct lenet5_timing lenet5_timing(const struct lenet5 *net);
 

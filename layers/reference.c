@@ -132,4 +132,5 @@ const struct backend backend_reference = {"reference",
                                           reference_open,
                                           reference_run,
                                           reference_layer,
-                                          reference_close};
+                                          reference_close,
+                                          NULL};
