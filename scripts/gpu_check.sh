@@ -8,12 +8,13 @@
 # Runs the programs that are built in $BUILD and builds nothing, so that they may come from a
 # machine without a GPU: the kernel and network tests on the GPU, the same under the four tools
 # of compute-sanitizer, the predictions on both data sets, and --compare. FOLDER gets
-# gpu_report.txt, which names device, driver and date, and gpu_compare.json; scripts/readme.py
-# FOLDER puts their figures into the README. Exit 1 if anything failed.
+# gpu_report.txt, which names device, driver and date, gpu_compare.json and gpu_eval.txt;
+# scripts/readme.py FOLDER puts them into the README. Exit 1 if anything failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 BUILD=${BUILD:-build/cuda}
+export H5_TO_BLOB=$BUILD/h5_to_blob
 FOLDER=${1:-build/gpu}
 REPORT=$FOLDER/gpu_report.txt
 failures=0
@@ -53,8 +54,8 @@ if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck initcheck synccheck; do
         check "compute-sanitizer $tool, --eval" compute-sanitizer --tool "$tool" \
             --error-exitcode 9 "$BUILD/lenet5" --eval --backend cuda --limit 300 --batch 128 --quiet
-        check "compute-sanitizer $tool, test_layers" compute-sanitizer --tool "$tool" \
-            --error-exitcode 9 "$BUILD/tests/test_layers"
+        check "compute-sanitizer $tool, test_layers" timeout 150 \
+            compute-sanitizer --tool "$tool" --error-exitcode 9 "$BUILD/tests/test_layers"
     done
 else
     say "compute-sanitizer is not here: its checks are left out"
@@ -67,7 +68,8 @@ for blob in weights/*.bin; do
     done
 done
 check "figures for the README" sh -c \
-    "'$BUILD/lenet5' --compare --batch 10000 --json >'$FOLDER/gpu_compare.json'"
+    "'$BUILD/lenet5' --compare --batch 10000 --json >'$FOLDER/gpu_compare.json' &&
+     '$BUILD/lenet5' --eval >'$FOLDER/gpu_eval.txt'"
 
 say "" "$failures failures"
 tail -n 60 "$REPORT"

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Puts measured tables into README.md, between its markers, so that nobody types a figure.
 
-    scripts/readme.py FOLDER      FOLDER holds gpu_report.txt and gpu_compare.json, as
-                                  scripts/gpu_check.sh leaves them
+    scripts/readme.py FOLDER      FOLDER holds gpu_report.txt, gpu_compare.json and
+                                  gpu_eval.txt, as scripts/gpu_check.sh leaves them
 
 Only the text between <!-- NAME:begin --> and <!-- NAME:end --> changes. Standard library only.
 """
@@ -68,14 +68,16 @@ def main():
     try:
         compare = json.loads((folder / "gpu_compare.json").read_text())
         measured = header(folder / "gpu_report.txt")
+        evaluation = (folder / "gpu_eval.txt").read_text().rstrip()
     except (OSError, ValueError) as error:
-        die(f"{folder}: {error}; make gpu-check writes gpu_report.txt and gpu_compare.json")
+        die(f"{folder}: {error}; make gpu-check writes what is needed")
     if not compare["gpu"]:
         die(f"{folder}/gpu_compare.json: made without a GPU: {compare['why_no_gpu']}")
     lines = [f"Measured on {measured}; CPU: {compare['cpu']}, one core; "
              f"{compare['dataset']['name']}, {compare['batch']:,} images at once, "
              "microseconds per image.", "", *layer_rows(compare), "", *backend_rows(compare)]
-    readme.write_text(replace(readme.read_text(), "compare", lines))
+    text = replace(readme.read_text(), "compare", lines)
+    readme.write_text(replace(text, "eval", ["```", evaluation, "```"]))
 
 
 if __name__ == "__main__":
