@@ -43,7 +43,8 @@ CUDA_LIBS = $(if $(NVCC),-L$(CUDA_LIB) -L$(dir $(realpath $(NVCC)))../lib -lcuda
 LIBRARY := $(patsubst %,$(BUILD)/%.o,$(wildcard layers/*.c) $(if $(NVCC),$(wildcard layers/*.cu)))
 CONVERTER := $(patsubst %,$(BUILD)/%.o,$(wildcard converter/*.c))
 COMMAND := $(BUILD)/lenet5.cu.o $(BUILD)/fashion_mnist/idx.c.o
-TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
+TEST_SOURCES := $(wildcard tests/test_*.c) $(if $(NVCC),$(wildcard tests/test_*.cu))
+TESTS := $(basename $(TEST_SOURCES:%=$(BUILD)/%))
 FUZZERS := $(patsubst tests/%.c,%,$(wildcard tests/fuzz_*.c))
 OWN_BLOBS := $(patsubst %.h5,%.bin,$(wildcard weights/*.h5))
 
@@ -164,8 +165,13 @@ $(BUILD)/converter.a: $(TEST_PARTS)
 	@rm -f $@
 	$(call say,ar  )ar rcs $@ $^
 
+link_test = $(CC) $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) $(CONVERTER_LIBS) -lcmocka
+
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.c.o $(BUILD)/converter.a $(BUILD)/liblenet5.a
-	$(call say,ld  )$(CC) $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) $(CONVERTER_LIBS) -lcmocka
+	$(call say,ld  )$(link_test)
+
+$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.cu.o $(BUILD)/liblenet5.a
+	$(call say,ld  )$(link_test)
 
 $(BUILD)/fuzz_%: $(BUILD)/tests/fuzz_%.c.o $(BUILD)/converter.a $(BUILD)/liblenet5.a
 	$(call say,ld  )$(CC) -fsanitize=fuzzer,address,undefined $(LDFLAGS) -o $@ $^ $(CONVERTER_LIBS)

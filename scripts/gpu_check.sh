@@ -45,7 +45,7 @@ if ! nvidia-smi --query-gpu=name,driver_version,compute_cap,clocks.sm,clocks.mem
     exit 1
 fi
 
-for program in layers network simd golden; do
+for program in layers network device simd golden; do
     [ -x "$BUILD/tests/test_$program" ] && check "test_$program" "$BUILD/tests/test_$program"
 done
 
@@ -56,6 +56,8 @@ if command -v compute-sanitizer >/dev/null; then
             --error-exitcode 9 "$BUILD/lenet5" --eval --backend cuda --limit 300 --batch 128 --quiet
         check "compute-sanitizer $tool, test_layers" timeout 150 \
             compute-sanitizer --tool "$tool" --error-exitcode 9 "$BUILD/tests/test_layers"
+        check "compute-sanitizer $tool, test_device" timeout 150 \
+            compute-sanitizer --tool "$tool" --error-exitcode 9 "$BUILD/tests/test_device"
     done
 else
     say "compute-sanitizer is not here: its checks are left out"

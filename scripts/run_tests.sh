@@ -105,9 +105,12 @@ wanted() {
     return 1
 }
 
-for source in tests/test_*.c; do
-    name=$(basename "$source" .c)
+for source in tests/test_*.c tests/test_*.cu; do
+    name=$(basename "${source%.*}")
     wanted "$name" "$@" || continue
+    if [ "${source##*.}" = cu ] && [ ! -e "$BUILD/layers/cuda.cu.o" ]; then
+        continue # a build without CUDA has none of these
+    fi
     if [ -x "$BUILD/tests/$name" ]; then
         CMOCKA_MESSAGE_OUTPUT=TAP run "$name" "$BUILD/tests/$name"
     else

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_device.cu - lenet5_run_device, used as an embedder would: device pointers, an own
+ * stream, a CUDA graph, several networks in several threads. Its results must be the bits of
+ * lenet5_run, whatever the batch, with nothing written outside the logits and nothing
+ * allocated. Built where there is nvcc; without a GPU every test says so and skips. Uses
+ * weights/lenet5_mnist.bin.
+ */
+#include "backend.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cuda_runtime.h>
+
+extern "C" {
+#include <cmocka.h>
+}
+
+#define WEIGHTS "weights/lenet5_mnist.bin"
+
+enum { PIXELS = 28 * 28, CLASSES = 10, MAX_BATCH = 300, GUARD = 64 };
+
+#define CHECK(call) assert_int_equal((call), cudaSuccess)
+
+static uint8_t host_images[MAX_BATCH * PIXELS];
+
+static void fill_images(void) {
+    uint32_t state = 12345; /* xorshift32: the same images on every machine */
+    for (size_t k = 0; k < sizeof host_images; k++) {
+        state ^= state << 13, state ^= state >> 17, state ^= state << 5;
+        host_images[k] = (uint8_t)state;
+    }
+}
+
+/* Opens the weights on a backend; skips the test where the backend cannot open here. */
+static struct lenet5 *open_or_skip(const char *backend) {
+    struct lenet5_options options = {backend, MAX_BATCH};
+    struct lenet5_error err;
+    struct lenet5 *net;
+    if (lenet5_open(&net, WEIGHTS, &options, &err)) {
+        print_message("# skip: %s\n", err.message);
+        skip();
+    }
+    return net;
+}
+
+/* Device memory for images and logits, with a guard of NaN-like bytes on both sides. */
+struct device_batch {
+    uint8_t *images;
+    float *block, *logits; /* logits lies GUARD floats into block */
+    size_t floats;
+};
+
+static struct device_batch device_batch_new(int n) {
+    struct device_batch b;
+    b.floats = (size_t)n * CLASSES + 2 * GUARD;
+    CHECK(cudaMalloc((void **)&b.images, (size_t)n * PIXELS));
+    CHECK(cudaMalloc((void **)&b.block, b.floats * sizeof(float)));
+    CHECK(cudaMemset(b.block, 0xff, b.floats * sizeof(float)));
+    CHECK(cudaMemcpy(b.images, host_images, (size_t)n * PIXELS, cudaMemcpyHostToDevice));
+    b.logits = b.block + GUARD;
+    return b;
+}
+
+static void device_batch_free(struct device_batch *b) {
+    cudaFree(b->images);
+    cudaFree(b->block);
+}
+
+/* The logits are want's bits, and the guards are still what they were. */
+static void assert_logits(const struct device_batch *b, const float *want, int n) {
+    float *got = (float *)malloc(b->floats * sizeof *got);
+    const uint8_t *bytes = (const uint8_t *)got;
+    CHECK(cudaMemcpy(got, b->block, b->floats * sizeof *got, cudaMemcpyDeviceToHost));
+    assert_memory_equal(got + GUARD, want, (size_t)n * CLASSES * sizeof *got);
+    for (size_t k = 0; k < GUARD * sizeof *got; k++) {
+        assert_int_equal(bytes[k], 0xff);
+        assert_int_equal(bytes[(b->floats - GUARD) * sizeof *got + k], 0xff);
+    }
+    free(got);
+}
+
+static void same_bits_as_run(void **state) {
+    static const int sizes[] = {1, 2, 15, 16, 17, 31, 32, 33, 97, 128, 299, MAX_BATCH};
+    static float want[MAX_BATCH * CLASSES];
+    struct lenet5 *net = open_or_skip((const char *)*state);
+    assert_int_equal(lenet5_run(net, host_images, MAX_BATCH, want, NULL), 0);
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        struct device_batch b = device_batch_new(sizes[k]);
+        assert_int_equal(lenet5_run_device(net, b.images, sizes[k], b.logits, NULL, NULL), 0);
+        CHECK(cudaDeviceSynchronize());
+        assert_logits(&b, want, sizes[k]);
+        device_batch_free(&b);
+    }
+    lenet5_close(net);
+}
+
+/* Captured once, replayed on other images. */
+static void in_a_graph(void **state) {
+    static float want[MAX_BATCH * CLASSES];
+    struct lenet5 *net = open_or_skip((const char *)*state);
+    struct device_batch b = device_batch_new(97);
+    cudaStream_t stream;
+    cudaGraph_t graph;
+    cudaGraphExec_t ready;
+    /* kernels load at their first launch, which a capture does not allow */
+    assert_int_equal(lenet5_run(net, host_images, 1, want, NULL), 0);
+    CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    assert_int_equal(lenet5_run_device(net, b.images, 97, b.logits, stream, NULL), 0);
+    CHECK(cudaStreamEndCapture(stream, &graph));
+    CHECK(cudaGraphInstantiate(&ready, graph, 0));
+    for (int shift = 0; shift < 3; shift++) {
+        const uint8_t *images = host_images + shift * 50 * PIXELS;
+        CHECK(cudaMemcpy(b.images, images, 97 * PIXELS, cudaMemcpyHostToDevice));
+        CHECK(cudaGraphLaunch(ready, stream));
+        CHECK(cudaStreamSynchronize(stream));
+        assert_int_equal(lenet5_run(net, images, 97, want, NULL), 0);
+        assert_logits(&b, want, 97);
+    }
+    cudaGraphExecDestroy(ready);
+    cudaGraphDestroy(graph);
+    cudaStreamDestroy(stream);
+    device_batch_free(&b);
+    lenet5_close(net);
+}
+
+static void allocates_nothing(void **state) {
+    struct lenet5 *net = open_or_skip((const char *)*state);
+    struct device_batch b = device_batch_new(MAX_BATCH);
+    size_t before, after, total;
+    assert_int_equal(lenet5_run_device(net, b.images, 1, b.logits, NULL, NULL), 0);
+    CHECK(cudaDeviceSynchronize());
+    CHECK(cudaMemGetInfo(&before, &total));
+    for (int k = 0; k < 100; k++)
+        assert_int_equal(lenet5_run_device(net, b.images, MAX_BATCH, b.logits, NULL, NULL), 0);
+    CHECK(cudaDeviceSynchronize());
+    CHECK(cudaMemGetInfo(&after, &total));
+    assert_int_equal(before, after);
+    device_batch_free(&b);
+    lenet5_close(net);
+}
+
+static void refusals(void **state) {
+    struct lenet5 *net = open_or_skip((const char *)*state);
+    struct lenet5_error err;
+    assert_int_equal(lenet5_run_device(net, NULL, 0, NULL, NULL, &err), -1);
+    assert_string_equal(err.message, "0 images at once; this network was opened for 1 to 300");
+    assert_int_equal(lenet5_run_device(net, NULL, MAX_BATCH + 1, NULL, NULL, &err), -1);
+    assert_string_equal(err.message,
+                        "301 images at once; this network was opened for 1 to 300");
+    lenet5_close(net);
+}
+
+static void not_on_the_cpu(void **state) {
+    struct lenet5 *net = open_or_skip("reference");
+    struct lenet5_error err;
+    (void)state;
+    assert_int_equal(lenet5_run_device(net, NULL, 1, NULL, NULL, &err), -1);
+    assert_string_equal(err.message, "backend reference works in host memory; "
+                                     "lenet5_run_device needs a GPU one");
+    lenet5_close(net);
+}
+
+struct worker {
+    const char *backend;
+    const float *want;
+    int wrong;
+};
+
+/* One network a thread; cmocka's assertions belong to the main thread, so this one counts. */
+static void *work(void *argument) {
+    struct worker *w = (struct worker *)argument;
+    struct lenet5_options options = {w->backend, MAX_BATCH};
+    struct lenet5 *net;
+    static const size_t size = MAX_BATCH * CLASSES * sizeof(float);
+    float *got = (float *)malloc(size);
+    w->wrong = lenet5_open(&net, WEIGHTS, &options, NULL) != 0;
+    for (int k = 0; k < 20 && !w->wrong; k++) {
+        memset(got, 0xff, size);
+        w->wrong =
+            lenet5_run(net, host_images, MAX_BATCH, got, NULL) || memcmp(got, w->want, size);
+    }
+    lenet5_close(net);
+    free(got);
+    return NULL;
+}
+
+static void several_threads(void **state) {
+    enum { THREADS = 4 };
+    static float want[MAX_BATCH * CLASSES];
+    struct lenet5 *net = open_or_skip((const char *)*state);
+    pthread_t threads[THREADS];
+    struct worker workers[THREADS];
+    assert_int_equal(lenet5_run(net, host_images, MAX_BATCH, want, NULL), 0);
+    for (int k = 0; k < THREADS; k++) {
+        workers[k].backend = (const char *)*state;
+        workers[k].want = want;
+        assert_int_equal(pthread_create(&threads[k], NULL, work, &workers[k]), 0);
+    }
+    for (int k = 0; k < THREADS; k++) {
+        pthread_join(threads[k], NULL);
+        assert_int_equal(workers[k].wrong, 0);
+    }
+    lenet5_close(net);
+}
+
+int main(void) {
+    static const struct {
+        const char *name;
+        CMUnitTestFunction function;
+    } claims[] = {{"same bits as lenet5_run", same_bits_as_run},
+                  {"in a CUDA graph", in_a_graph},
+                  {"allocates nothing", allocates_nothing},
+                  {"refusals", refusals},
+                  {"several threads", several_threads}};
+    static char names[64][96];
+    struct CMUnitTest tests[64];
+    int count = 0;
+    fill_images();
+    memset(tests, 0, sizeof tests);
+    for (const struct backend *const *b = backends; *b; b++)
+        for (size_t k = 0; (*b)->on_gpu && k < sizeof claims / sizeof *claims; k++) {
+            snprintf(names[count], sizeof names[count], "%s, backend %s", claims[k].name,
+                     (*b)->name);
+            tests[count].name = names[count];
+            tests[count].test_func = claims[k].function;
+            tests[count++].initial_state = (void *)(*b)->name;
+        }
+    tests[count].name = "not on the CPU";
+    tests[count++].test_func = not_on_the_cpu;
+    return _cmocka_run_group_tests("lenet5_run_device", tests, (size_t)count, NULL, NULL);
+}
