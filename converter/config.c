@@ -54,6 +54,17 @@ static const json_t *get_either(const json_t *object, const char *key, const cha
     return value ? value : json_object_get(object, old_key);
 }
 
+/* The same for what Keras always writes: where it is missing, the file has been damaged or made
+   by hand, and that its default is taken is said. */
+static const json_t *need(struct reader *r, const struct unit *u, const json_t *object,
+                          const char *key, const char *old_key) {
+    const json_t *value = get_either(object, key, old_key);
+    if (!value)
+        keras_note(r->k, "layer '%.30s' does not say its %s; Keras's default is taken", u->name,
+                   key);
+    return value;
+}
+
 static int get_int(const json_t *value, int otherwise) {
     const json_int_t wide = json_is_integer(value) ? json_integer_value(value) : otherwise;
     return wide < -1000000 || wide > 1000000 ? -1 : (int)wide;
@@ -174,7 +185,7 @@ static void read_activation(struct reader *r, struct unit *u, const json_t *conf
     u->kind = KIND_ACTIVATION;
     u->axis = get_int(json_object_get(config, "axis"), 0);
     if (!strcmp(u->type, "Activation"))
-        read_function(r, u, json_object_get(config, "activation"));
+        read_function(r, u, need(r, u, config, "activation", NULL));
     else
         function_of_class(u->type, config, &u->function);
 }
@@ -190,7 +201,7 @@ static enum order get_order(const json_t *config) {
 }
 
 static enum padding get_padding(struct reader *r, struct unit *u, const json_t *config) {
-    const char *text = json_string_value(get_either(config, "padding", "border_mode"));
+    const char *text = json_string_value(need(r, u, config, "padding", "border_mode"));
     if (!text || !strcmp(text, "valid"))
         return PADDING_VALID;
     if (!strcmp(text, "same"))
@@ -209,14 +220,14 @@ static void read_conv(struct reader *r, struct unit *u, const json_t *config) {
     u->window[1] = get_int(json_object_get(config, "nb_col"), 0);
     u->stride[0] = u->stride[1] = 1;
     get_pair(json_object_get(config, "kernel_size"), u->window);
-    get_pair(get_either(config, "strides", "subsample"), u->stride);
+    get_pair(need(r, u, config, "strides", "subsample"), u->stride);
     get_pair(json_object_get(config, "dilation_rate"), dilation);
     u->padding = get_padding(r, u, config);
     u->order = get_order(config);
     u->kernel = strcmp(get_text(config, "dim_ordering"), "th") ? ORDER_HWC : ORDER_CHW;
     u->has[KERNEL] = 1;
     u->has[BIAS] = is_true(get_either(config, "use_bias", "bias"), 1);
-    read_function(r, u, json_object_get(config, "activation"));
+    read_function(r, u, need(r, u, config, "activation", NULL));
     if (dilation[0] != 1 || dilation[1] != 1)
         problem(r, u, "has a dilation of %dx%d", dilation[0], dilation[1]);
     if (get_int(json_object_get(config, "groups"), 1) != 1)
@@ -228,7 +239,7 @@ static void read_dense(struct reader *r, struct unit *u, const json_t *config) {
     u->outputs = get_int(get_either(config, "units", "output_dim"), 0);
     u->has[KERNEL] = 1;
     u->has[BIAS] = is_true(get_either(config, "use_bias", "bias"), 1);
-    read_function(r, u, json_object_get(config, "activation"));
+    read_function(r, u, need(r, u, config, "activation", NULL));
 }
 
 static void read_pool(struct reader *r, struct unit *u, const json_t *config) {
@@ -237,9 +248,11 @@ static void read_pool(struct reader *r, struct unit *u, const json_t *config) {
     u->maximum = strstr(u->type, "Max") != NULL;
     u->order = get_order(config);
     u->window[0] = u->window[1] = 2;
-    get_pair(json_object_get(config, "pool_size"), u->window);
-    get_pair(json_object_get(config, "strides"), u->stride);
-    u->padding = u->global ? PADDING_VALID : get_padding(r, u, config);
+    if (u->global)
+        return;
+    get_pair(need(r, u, config, "pool_size", NULL), u->window);
+    get_pair(need(r, u, config, "strides", NULL), u->stride);
+    u->padding = get_padding(r, u, config);
 }
 
 static void read_flatten(struct reader *r, struct unit *u, const json_t *config) {
@@ -283,10 +296,10 @@ static int get_axis(const json_t *value) {
 }
 
 static void read_batch_norm(struct reader *r, struct unit *u, const json_t *config) {
-    const json_t *axis = json_object_get(config, "axis");
+    const json_t *axis = need(r, u, config, "axis", NULL);
     u->kind = KIND_SCALE;
     u->axis = axis ? get_axis(axis) : -1;
-    u->epsilon = get_number(json_object_get(config, "epsilon"), 1e-3);
+    u->epsilon = get_number(need(r, u, config, "epsilon", NULL), 1e-3);
     u->has[GAMMA] = is_true(json_object_get(config, "scale"), 1);
     u->has[BETA] = is_true(json_object_get(config, "center"), 1);
     u->has[MEAN] = u->has[VARIANCE] = 1;
@@ -295,7 +308,7 @@ static void read_batch_norm(struct reader *r, struct unit *u, const json_t *conf
 }
 
 static void read_rescaling(struct reader *r, struct unit *u, const json_t *config) {
-    const json_t *offset = json_object_get(config, "offset");
+    const json_t *offset = need(r, u, config, "offset", NULL);
     u->kind = KIND_SCALE;
     u->preprocessing = 1;
     if (get_floats(json_object_get(config, "scale"), &u->array[GAMMA]) ||

@@ -21,15 +21,24 @@
 
 enum {
     MAX_NAMES = 4096,     /* links in a group, strings in a list */
+    MAX_EXTENTS = 1024,   /* data sets that are read */
     MAX_NAME = 1024,      /* bytes in one step of a path */
     MAX_TEXT = 1 << 20,   /* bytes of one attribute's text */
     MAX_CHUNKS = 1 << 16, /* chunks of one data set */
     MAX_CHUNK_BYTES = 1 << 26
 };
 
+/* Where the numbers of a data set lie in the file. */
+struct extent {
+    haddr_t start, end;
+};
+
 struct h5 {
     hid_t id;
     char *name; /* owned: of the file, for errors */
+    char warning[200];
+    int extents; /* of what has been read; they must not overlap */
+    struct extent extent[MAX_EXTENTS];
 };
 
 /* ---- opening ---------------------------------------------------------------------------- */
@@ -450,9 +459,9 @@ static int check_filters(const struct h5 *f, const char *path, hid_t plist,
 }
 
 /* Chunks are read one by one and whole, so their number and size are checked as well. */
-static int check_chunks(const struct h5 *f, const char *path, hid_t plist,
+static int check_chunks(const struct h5 *f, const char *path, hid_t set, hid_t plist,
                         const struct tensor *t, size_t cell, struct lenet5_error *err) {
-    hsize_t chunk[TENSOR_RANK] = {0};
+    hsize_t chunk[TENSOR_RANK] = {0}, written = 0;
     double bytes = (double)cell, chunks = 1;
     if (H5Pget_chunk(plist, TENSOR_RANK, chunk) != t->rank)
         return fail(err, "%s is damaged: the chunks of dataset '%s' have another rank", f->name,
@@ -464,14 +473,40 @@ static int check_chunks(const struct h5 *f, const char *path, hid_t plist,
     if (bytes > MAX_CHUNK_BYTES || chunks > MAX_CHUNKS)
         return fail(err, "%s: dataset '%s' claims %.0f chunks of %.0f bytes", f->name, path,
                     chunks, bytes);
+    hid_t space = H5Dget_space(set);
+    const herr_t counted = H5Dget_num_chunks(set, space, &written);
+    H5Sclose(space);
+    if (counted < 0 || (double)written != chunks)
+        return fail(err, "%s is damaged: dataset '%s' has %llu of %.0f chunks", f->name, path,
+                    (unsigned long long)written, chunks);
     return 0;
 }
 
-static int check_storage(const struct h5 *f, const char *path, hid_t set, size_t cell,
+/* Numbers in one piece: of the right size, not within those of another data set, and, which is
+   only odd, not at a place that no float has in a file of floats. A damaged address shows so.
+ */
+static int check_contiguous(struct h5 *f, const char *path, hid_t set, const struct tensor *t,
+                            size_t cell, struct lenet5_error *err) {
+    const struct extent own = {H5Dget_offset(set), H5Dget_offset(set) + t->count * cell};
+    if (H5Dget_storage_size(set) != t->count * cell || own.start == HADDR_UNDEF)
+        return fail(err, "%s is damaged: dataset '%s' has %zu numbers in %llu bytes", f->name,
+                    path, t->count, (unsigned long long)H5Dget_storage_size(set));
+    for (int k = 0; k < f->extents; k++)
+        if (own.start < f->extent[k].end && f->extent[k].start < own.end)
+            return fail(err, "%s is damaged: dataset '%s' overlaps another one", f->name, path);
+    if (f->extents < MAX_EXTENTS)
+        f->extent[f->extents++] = own;
+    if (cell >= 4 && own.start % 4)
+        snprintf(f->warning, sizeof f->warning,
+                 "dataset '%.100s' lies at an odd address; the file may be damaged", path);
+    return 0;
+}
+
+static int check_storage(struct h5 *f, const char *path, hid_t set, size_t cell,
                          const struct tensor *t, struct lenet5_error *err) {
     hid_t plist = H5Dget_create_plist(set);
     char other[256] = "";
-    int rc;
+    int rc = 0;
     if (plist < 0)
         return fail(err, "%s is damaged: dataset '%s' cannot be opened", f->name, path);
     const H5D_layout_t layout = H5Pget_layout(plist);
@@ -483,9 +518,10 @@ static int check_storage(const struct h5 *f, const char *path, hid_t set, size_t
         rc = fail(err, "%s: dataset '%s' is virtual, made of other data sets; refused", f->name,
                   path);
     else if (layout == H5D_CHUNKED)
-        rc = check_chunks(f, path, plist, t, cell, err) || check_filters(f, path, plist, err);
-    else
-        rc = 0;
+        rc = check_filters(f, path, plist, err) ||
+             check_chunks(f, path, set, plist, t, cell, err);
+    else if (layout == H5D_CONTIGUOUS)
+        rc = check_contiguous(f, path, set, t, cell, err);
     H5Pclose(plist);
     return rc ? -1 : 0;
 }
@@ -514,18 +550,39 @@ static int check_extent(const struct h5 *f, const char *path, hid_t space, struc
     return 0;
 }
 
+/* Is it one of the formats of IEEE 754? HDF5 can describe any other as well, and does when a
+   byte of the description is damaged. */
+static int is_ieee(hid_t type) {
+    static const size_t widths[][2] = {{5, 10}, {8, 23}, {11, 52}}; /* exponent, mantissa */
+    size_t sign, exponent_at, exponent, mantissa_at, mantissa;
+    const size_t bits = 8 * H5Tget_size(type);
+    if (H5Tget_fields(type, &sign, &exponent_at, &exponent, &mantissa_at, &mantissa) < 0)
+        return 0;
+    for (size_t k = 0; k < sizeof widths / sizeof *widths; k++)
+        if (bits == 1 + widths[k][0] + widths[k][1])
+            return H5Tget_precision(type) == bits && H5Tget_offset(type) == 0 &&
+                   sign == bits - 1 && exponent_at == widths[k][1] &&
+                   exponent == widths[k][0] && mantissa_at == 0 && mantissa == widths[k][1] &&
+                   H5Tget_ebias(type) == (1u << (exponent - 1)) - 1 &&
+                   H5Tget_norm(type) == H5T_NORM_IMPLIED &&
+                   (H5Tget_order(type) == H5T_ORDER_LE || H5Tget_order(type) == H5T_ORDER_BE);
+    return 0;
+}
+
 static int check_type(const struct h5 *f, const char *path, hid_t type,
                       struct lenet5_error *err) {
     const H5T_class_t class = H5Tget_class(type);
     const size_t size = H5Tget_size(type);
-    if (class == H5T_FLOAT && (size == 2 || size == 4 || size == 8))
+    if (class == H5T_FLOAT && is_ieee(type))
         return 0;
     if (class == H5T_OPAQUE && size == 2) /* what h5py makes of bfloat16 */
         return 0;
     if (class == H5T_INTEGER)
         return fail(err, "%s: dataset '%s' is %sint%zu: a quantised model; save the float one",
                     f->name, path, H5Tget_sign(type) == H5T_SGN_NONE ? "u" : "", 8 * size);
-    return fail(err, "%s: dataset '%s' is of class %s, %zu bytes; floats were expected",
+    return fail(err,
+                "%s: dataset '%s' is of class %s, %zu bytes; floats of 16, 32 or 64 bits were "
+                "expected",
                 f->name, path, class_name(class), size);
 }
 
@@ -537,6 +594,9 @@ static void widen_bfloat16(float *data, size_t count) {
         memcpy(&data[k], &bits, sizeof bits);
     }
 }
+
+/* Numbers far beyond what training can reach are bytes of something else. */
+enum { MAX_EXPONENT = 50 };
 
 static int check_finite(const struct h5 *f, const char *path, const struct tensor *t,
                         struct lenet5_error *err) {
@@ -551,10 +611,14 @@ static int check_finite(const struct h5 *f, const char *path, const struct tenso
     if (infinities)
         return fail(err, "%s: dataset '%s' has %zu infinit%s (training diverged?)", f->name,
                     path, infinities, infinities > 1 ? "ies" : "y");
+    for (size_t k = 0; k < t->count; k++)
+        if (fabsf(t->data[k]) > ldexpf(1, MAX_EXPONENT))
+            return fail(err, "%s: dataset '%s' holds %g (damaged, or training diverged?)",
+                        f->name, path, (double)t->data[k]);
     return 0;
 }
 
-static int read_floats(const struct h5 *f, const char *path, hid_t set, struct tensor *t,
+static int read_floats(struct h5 *f, const char *path, hid_t set, struct tensor *t,
                        struct lenet5_error *err) {
     int rc = -1;
     hid_t type = H5Dget_type(set), space = H5Dget_space(set);
@@ -585,7 +649,11 @@ out:
     return rc;
 }
 
-int h5_floats(const struct h5 *file, const char *path, struct tensor *tensor,
+const char *h5_warning(const struct h5 *file) {
+    return file->warning;
+}
+
+int h5_floats(struct h5 *file, const char *path, struct tensor *tensor,
               struct lenet5_error *err) {
     hid_t set;
     memset(tensor, 0, sizeof *tensor);

@@ -64,9 +64,13 @@ int h5_text(const struct h5 *file, const char *path, const char *attribute, char
 int h5_number(const struct h5 *file, const char *path, const char *attribute, double *number,
               struct lenet5_error *err);
 
-/* A data set of 16, 32 or 64 bit floats or bfloat16, as float32, all of them finite. */
-int h5_floats(const struct h5 *file, const char *path, struct tensor *tensor,
+/* A data set of 16, 32 or 64 bit floats or bfloat16, as float32, all of them finite. Each may
+   be read once. */
+int h5_floats(struct h5 *file, const char *path, struct tensor *tensor,
               struct lenet5_error *err);
+
+/* Something odd that h5_floats met and that is no error; "" if nothing. */
+const char *h5_warning(const struct h5 *file);
 
 void names_free(struct names *names);
 void tensor_free(struct tensor *tensor);

@@ -48,7 +48,7 @@ struct unit *keras_add(struct keras *k, enum kind kind, const char *type, const 
     return u;
 }
 
-int keras_take(struct unit *u, enum role role, const struct h5 *h5, const char *path,
+int keras_take(struct unit *u, enum role role, struct h5 *h5, const char *path,
                struct lenet5_error *err) {
     if (u->array[role].count)
         return fail(err, "layer '%s' has two arrays for one purpose; the second is '%s'",
@@ -78,9 +78,8 @@ void keras_note(struct keras *k, const char *format, ...) {
 }
 
 /* What our own trainer records, and what the user says. */
-static int read_origin(struct keras *k, const struct keras_options *options,
-                       const struct h5 *h5, char dataset[32], float *accuracy,
-                       struct lenet5_error *err) {
+static int read_origin(struct keras *k, const struct keras_options *options, struct h5 *h5,
+                       char dataset[32], float *accuracy, struct lenet5_error *err) {
     char *text;
     double number;
     if (h5_text(h5, "", "lenet5_dataset", &text, err))
@@ -156,6 +155,23 @@ static int read_provenance(struct model *m, const struct keras *k, struct lenet5
     return 0;
 }
 
+/* Notes what follows from who wrote the file, or from its not saying who did. */
+static void note_writer(struct keras *k, const struct keras_options *options,
+                        const struct h5 *h5) {
+    const int keras2 = k->layout == 'D' || k->layout == 'E';
+    if (keras2 && (!*k->version || !*k->backend))
+        keras_note(k, "the file does not say which Keras wrote it on which backend: Keras 2 on "
+                      "TensorFlow (--flip for Theano)");
+    if (!k->architecture && *k->base)
+        keras_note(k, "the whole model has lost its architecture (model_config)");
+    if (*h5_warning(h5))
+        keras_note(k, "%s", h5_warning(h5));
+    if (options->flip >= 0)
+        k->flip = options->flip;
+    else if (k->flip && !*k->backend)
+        keras_note(k, "kernels are rotated by 180 degrees, as Theano stores them (--no-flip)");
+}
+
 int keras_read(struct keras *k, struct model *m, const char *path,
                const struct keras_options *options, struct lenet5_error *err) {
     struct source source;
@@ -172,10 +188,7 @@ int keras_read(struct keras *k, struct model *m, const char *path,
         weights_read(k, source.h5, err) ||
         read_origin(k, options, source.h5, dataset, &accuracy, err))
         goto out;
-    if (options->flip >= 0)
-        k->flip = options->flip;
-    else if (k->flip)
-        keras_note(k, "kernels are rotated by 180 degrees, as Theano stores them (--no-flip)");
+    note_writer(k, options, source.h5);
     if ((!k->architecture && guess(k, options, err)) || translate(k, options, m, err))
         goto out;
     memcpy(m->dataset, dataset, sizeof m->dataset);

@@ -131,19 +131,19 @@ int config_read_metadata(struct keras *k, const char *json, struct lenet5_error 
 int keras_function(const char *name, int major, struct function *function);
 
 /* weights.c: sets k->layout, k->base, version and backend. */
-int weights_find_layout(struct keras *k, const struct h5 *h5, char container,
+int weights_find_layout(struct keras *k, struct h5 *h5, char container,
                         struct lenet5_error *err);
 /* Gives every unit of an architecture its arrays, or makes units from the arrays alone, and
    checks that arrays and units agree. */
-int weights_read(struct keras *k, const struct h5 *h5, struct lenet5_error *err);
+int weights_read(struct keras *k, struct h5 *h5, struct lenet5_error *err);
 
 /* legacy.c, v3.c, torch.c: the two for the layouts A to E, F to H, and K. */
-int legacy_attach(struct keras *k, const struct h5 *h5, struct lenet5_error *err);
-int legacy_collect(struct keras *k, const struct h5 *h5, struct lenet5_error *err);
-int v3_attach(struct keras *k, const struct h5 *h5, struct lenet5_error *err);
-int v3_collect(struct keras *k, const struct h5 *h5, struct lenet5_error *err);
-int v3_is_subclassed(const struct h5 *h5, struct lenet5_error *err);
-int torch_collect(struct keras *k, const struct h5 *h5, struct lenet5_error *err);
+int legacy_attach(struct keras *k, struct h5 *h5, struct lenet5_error *err);
+int legacy_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err);
+int v3_attach(struct keras *k, struct h5 *h5, struct lenet5_error *err);
+int v3_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err);
+int v3_is_subclassed(struct h5 *h5, struct lenet5_error *err);
+int torch_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err);
 
 /* guess.c: completes units that were made from arrays alone. */
 int guess(struct keras *k, const struct keras_options *options, struct lenet5_error *err);
@@ -157,7 +157,7 @@ struct unit *keras_add(struct keras *k, enum kind kind, const char *type, const 
                        struct lenet5_error *err);
 
 /* Reads an array and gives it to a unit, in a role that is still free. */
-int keras_take(struct unit *u, enum role role, const struct h5 *h5, const char *path,
+int keras_take(struct unit *u, enum role role, struct h5 *h5, const char *path,
                struct lenet5_error *err);
 
 /* Remembers a version as Keras writes it, "2.15.0" or "2.2.4-tf". */

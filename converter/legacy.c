@@ -96,7 +96,7 @@ static void join(char path[1024], const char *base, const char *group, const cha
     snprintf(path, 1024, "%s/%s/%s", base, group, name);
 }
 
-static int take_listed(struct keras *k, struct unit *u, int role, const struct h5 *h5,
+static int take_listed(struct keras *k, struct unit *u, int role, struct h5 *h5,
                        const char *group, const char *name, struct lenet5_error *err) {
     char path[1024];
     join(path, k->base, group, name);
@@ -108,8 +108,8 @@ static int take_listed(struct keras *k, struct unit *u, int role, const struct h
     return keras_take(u, (enum role)role, h5, path, err);
 }
 
-static int list_weights(struct keras *k, const struct h5 *h5, const char *group,
-                        struct names *names, struct lenet5_error *err) {
+static int list_weights(struct keras *k, struct h5 *h5, const char *group, struct names *names,
+                        struct lenet5_error *err) {
     char path[1024];
     memset(names, 0, sizeof *names);
     join(path, k->base, group, "");
@@ -126,8 +126,8 @@ static int list_weights(struct keras *k, const struct h5 *h5, const char *group,
     return 0;
 }
 
-static int attach_group(struct keras *k, struct unit *first, struct unit *end,
-                        const struct h5 *h5, struct lenet5_error *err) {
+static int attach_group(struct keras *k, struct unit *first, struct unit *end, struct h5 *h5,
+                        struct lenet5_error *err) {
     struct names names;
     int rc = list_weights(k, h5, first->group, &names, err);
     for (size_t i = 0; i < names.count && !rc; i++) {
@@ -152,7 +152,7 @@ static int needs_arrays(const struct unit *u) {
     return 0;
 }
 
-int legacy_attach(struct keras *k, const struct h5 *h5, struct lenet5_error *err) {
+int legacy_attach(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
     struct unit *end = k->units + k->count;
     for (struct unit *u = k->units, *next; u < end; u = next) {
         int needed = 0;
@@ -215,7 +215,7 @@ static void scope_name(const char *path, const char *group, char scope[NAME_SIZE
 
 /* Makes the units of one group: one, or several where it was a model of its own. */
 static int collect_group(struct keras *k, const char *group, const struct names *names,
-                         const struct h5 *h5, struct lenet5_error *err) {
+                         struct h5 *h5, struct lenet5_error *err) {
     const int first = k->count;
     char scope[NAME_SIZE], scopes[MAX_UNITS][NAME_SIZE];
     for (size_t i = 0; i < names->count; i++) {
@@ -251,7 +251,7 @@ static int collect_group(struct keras *k, const char *group, const struct names 
 }
 
 /* Layout A: groups layer_0, layer_1, ..., arrays param_0, param_1, ... */
-static int list_numbered(const struct h5 *h5, const char *group, struct names *names,
+static int list_numbered(struct h5 *h5, const char *group, struct names *names,
                          struct lenet5_error *err) {
     memset(names, 0, sizeof *names);
     return h5_node(h5, group, err) == NODE_GROUP
@@ -259,7 +259,7 @@ static int list_numbered(const struct h5 *h5, const char *group, struct names *n
                : fail(err, "the group '%s' is missing", group);
 }
 
-static int collect_numbered(struct keras *k, const struct h5 *h5, struct lenet5_error *err) {
+static int collect_numbered(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
     double count;
     if (h5_number(h5, "", "nb_layers", &count, err))
         return -1;
@@ -298,7 +298,7 @@ static void find_kernel_orders(struct keras *k) {
     }
 }
 
-int legacy_collect(struct keras *k, const struct h5 *h5, struct lenet5_error *err) {
+int legacy_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
     struct names layers, names;
     if (k->layout == 'A')
         return collect_numbered(k, h5, err);

@@ -53,7 +53,7 @@ static int finish(struct keras *k, struct unit *u, struct lenet5_error *err) {
 }
 
 /* The names are sorted: those of one layer follow each other. */
-int torch_collect(struct keras *k, const struct h5 *h5, struct lenet5_error *err) {
+int torch_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
     struct names names;
     struct unit *u = NULL;
     int rc = h5_list(h5, "", &names, err);

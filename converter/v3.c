@@ -22,13 +22,15 @@ enum { MAX_HOLDERS = 512, MAX_VISITS = 8192, MAX_DEPTH = 16, PATH = 512 };
 struct holder {
     char literal[PATH]; /* as HDF5 knows it */
     char clean[PATH];   /* with slashes and without containers: "sequential/conv2d_1" */
+    size_t arrays;
 };
 
 struct search {
-    const struct h5 *h5;
+    struct h5 *h5;
     struct lenet5_error *err;
     int visits, count;
-    struct holder *holder; /* owned, MAX_HOLDERS */
+    int average_pools, maximum_pools; /* own no arrays, but their groups betray their number */
+    struct holder *holder;            /* owned, MAX_HOLDERS */
 };
 
 static int is_number(const char *name) {
@@ -65,7 +67,8 @@ static int clean_path(const char *literal, char clean[PATH]) {
     return 0;
 }
 
-static int has_numbered(struct search *s, const char *group) {
+/* How many numbered data sets a group's vars has. */
+static int count_arrays(struct search *s, const char *group) {
     char path[PATH + 8];
     struct names names;
     int found = 0;
@@ -75,20 +78,24 @@ static int has_numbered(struct search *s, const char *group) {
     if (h5_list(s->h5, path, &names, s->err))
         return -1;
     for (size_t k = 0; k < names.count; k++)
-        found |= is_number(names.item[k]);
+        found += is_number(names.item[k]);
     names_free(&names);
     return found;
 }
 
 static int add_holder(struct search *s, const char *group) {
     struct holder *h = &s->holder[s->count];
-    const int found = has_numbered(s, group);
+    const int found = count_arrays(s, group), state = clean_path(group, h->clean);
+    const char *last = strrchr(h->clean, '/'), *step = last ? last + 1 : h->clean;
+    s->average_pools += !strncmp(step, "average_pooling2d", 17);
+    s->maximum_pools += !strncmp(step, "max_pooling2d", 13);
     if (found <= 0)
         return found;
     if (s->count == MAX_HOLDERS)
         return fail(s->err, "more than %d groups hold weights", MAX_HOLDERS);
     snprintf(h->literal, sizeof h->literal, "%s", group);
-    if (!clean_path(group, h->clean) && *h->clean) /* not the model's own, empty, vars */
+    h->arrays = (size_t)found;
+    if (!state && *h->clean) /* not the model's own, empty, vars */
         s->count++;
     return 0;
 }
@@ -120,17 +127,17 @@ static int walk(struct search *s, const char *group, int depth) {
     return rc;
 }
 
-static int search(struct search *s, const struct h5 *h5, struct lenet5_error *err) {
+static int search(struct search *s, struct h5 *h5, struct lenet5_error *err) {
+    memset(s, 0, sizeof *s);
     s->h5 = h5;
     s->err = err;
-    s->visits = s->count = 0;
     s->holder = calloc(MAX_HOLDERS + 1, sizeof *s->holder);
     if (!s->holder)
         return fail(err, "out of memory");
     return walk(s, "", 0);
 }
 
-int v3_is_subclassed(const struct h5 *h5, struct lenet5_error *err) {
+int v3_is_subclassed(struct h5 *h5, struct lenet5_error *err) {
     struct search s;
     const int rc = search(&s, h5, err);
     free(s.holder);
@@ -139,28 +146,21 @@ int v3_is_subclassed(const struct h5 *h5, struct lenet5_error *err) {
 
 /* ---- reading the arrays of one group ---------------------------------------------------- */
 
-/* Reads vars/0, vars/1, ... of a holder into the roles, in their order. */
-static int take_arrays(const struct keras *k, struct unit *u, const struct h5 *h5,
+/* Reads vars/0, vars/1, ... of a holder into the roles, in their order, but for those that the
+   unit has already. */
+static int take_arrays(const struct keras *k, struct unit *u, struct h5 *h5,
                        const struct holder *h, const enum role *roles, size_t count,
                        struct lenet5_error *err) {
     char path[PATH + 32];
-    struct names names;
-    size_t taken = 0;
-    int rc = 0;
-    snprintf(path, sizeof path, "%s/vars", h->literal);
-    if (h5_list(h5, path, &names, err))
-        return -1;
-    for (size_t i = 0; i < names.count && taken < count && !rc; i++) {
-        if (!is_number(names.item[i]))
-            continue;
-        snprintf(path, sizeof path, "%s/vars/%.16s", h->literal, names.item[i]);
-        rc = keras_take(u, roles[taken++], h5, path, err);
+    if (h->arrays < count)
+        return fail(err, "%s: layer '%s' has %zu arrays in the file, its config asks for %zu",
+                    k->path, u->name, h->arrays, count);
+    for (size_t i = 0; i < count; i++) {
+        snprintf(path, sizeof path, "%s/vars/%zu", h->literal, i);
+        if (!u->array[roles[i]].count && keras_take(u, roles[i], h5, path, err))
+            return -1;
     }
-    if (!rc && names.count > taken && u->kind != KIND_SCALE)
-        rc = fail(err, "%s: layer '%s' has %zu arrays in the file, its config asks for %zu",
-                  k->path, u->name, names.count, taken);
-    names_free(&names);
-    return rc;
+    return 0;
 }
 
 /* ---- with an architecture --------------------------------------------------------------- */
@@ -266,7 +266,7 @@ static const struct holder *find_holder(const struct keras *k, const struct sear
     return NULL;
 }
 
-int v3_attach(struct keras *k, const struct h5 *h5, struct lenet5_error *err) {
+int v3_attach(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
     struct search s;
     int rc = search(&s, h5, err);
     for (int i = 0; i < k->count && !rc; i++) {
@@ -279,9 +279,14 @@ int v3_attach(struct keras *k, const struct h5 *h5, struct lenet5_error *err) {
         if (!count)
             continue;
         const struct holder *h = find_holder(k, &s, u);
-        rc = h ? take_arrays(k, u, h5, h, roles, count, err)
-               : fail(err, "%s: the weights of layer '%s' (%s) are missing", k->path, u->name,
+        if (!h)
+            rc = fail(err, "%s: the weights of layer '%s' (%s) are missing", k->path, u->name,
                       u->type);
+        else if (h->arrays > count && u->kind != KIND_SCALE)
+            rc = fail(err, "%s: layer '%s' has %zu arrays in the file, its config asks for %zu",
+                      k->path, u->name, h->arrays, count);
+        else
+            rc = take_arrays(k, u, h5, h, roles, count, err);
     }
     free(s.holder);
     return rc;
@@ -289,81 +294,51 @@ int v3_attach(struct keras *k, const struct h5 *h5, struct lenet5_error *err) {
 
 /* ---- without one ------------------------------------------------------------------------ */
 
-/* What a group's arrays are, by their number and the rank of the first. */
-static int collect_holder(struct keras *k, const struct h5 *h5, const struct holder *h,
+/* What a group is by its arrays: a kernel of 4 or 2 dimensions and perhaps a bias, or the two
+   to four vectors of a normalisation. */
+static int collect_holder(struct keras *k, struct h5 *h5, const struct holder *h,
                           struct lenet5_error *err) {
-    static const enum role matrix[] = {KERNEL, BIAS}, norm[] = {GAMMA, BETA, MEAN, VARIANCE},
-                           centred[] = {BETA, MEAN, VARIANCE}, plain[] = {MEAN, VARIANCE};
-    const char *name = strrchr(h->clean, '/') ? strrchr(h->clean, '/') + 1 : h->clean;
-    char path[PATH + 8];
-    struct names names;
-    struct tensor first;
-    size_t count = 0;
-    snprintf(path, sizeof path, "%s/vars", h->literal);
-    if (h5_list(h5, path, &names, err))
+    static const enum role matrix[] = {KERNEL, BIAS};
+    static const enum role norms[][4] = {
+        {0}, {0}, {MEAN, VARIANCE}, {BETA, MEAN, VARIANCE}, {GAMMA, BETA, MEAN, VARIANCE}};
+    const char *last = strrchr(h->clean, '/'), *name = last ? last + 1 : h->clean;
+    const int normalization = !strncmp(name, "normalization", 13);
+    const size_t count = normalization ? 2 : h->arrays; /* the third is a counter */
+    struct unit *u = keras_add(k, KIND_NOTHING, "", name, err);
+    if (!u || take_arrays(k, u, h5, h, matrix, 1, err))
         return -1;
-    for (size_t i = 0; i < names.count; i++)
-        count += is_number(names.item[i]);
-    names_free(&names);
-    snprintf(path, sizeof path, "%s/vars/0", h->literal);
-    if (h5_floats(h5, path, &first, err))
-        return -1;
-    const int rank = first.rank, normalization = strstr(name, "normalization") == name;
-    tensor_free(&first);
-    if (!((rank == 4 || rank == 2) && count <= 2) && !(rank == 1 && count >= 2 && count <= 4))
+    const int rank = u->array[KERNEL].rank;
+    u->kernel = ORDER_HWC;
+    if ((rank == 4 || rank == 2) && count <= 2) {
+        u->kind = rank == 4 ? KIND_CONV : KIND_DENSE;
+        snprintf(u->type, sizeof u->type, rank == 4 ? "Conv2D" : "Dense");
+        return count == 2 ? take_arrays(k, u, h5, h, matrix, 2, err) : 0;
+    }
+    if (rank != 1 || count < 2 || count > 4)
         return fail(err,
                     "%s: '%s' holds %zu arrays, the first of %d dimensions; only Conv2D, "
                     "Dense and BatchNormalization can be converted",
                     k->path, h->clean, count, rank);
-    struct unit *u =
-        keras_add(k,
-                  rank == 1   ? KIND_SCALE
-                  : rank == 4 ? KIND_CONV
-                              : KIND_DENSE,
-                  rank == 1   ? normalization ? "Normalization" : "BatchNormalization"
-                  : rank == 4 ? "Conv2D"
-                              : "Dense",
-                  name, err);
-    if (!u)
-        return -1;
-    u->kernel = ORDER_HWC;
+    u->array[norms[count][0]] = u->array[KERNEL];
+    memset(&u->array[KERNEL], 0, sizeof u->array[KERNEL]);
+    u->kind = KIND_SCALE;
     u->epsilon = normalization ? 0 : 1e-3;
     u->least_deviation = normalization ? 1e-7 : 0;
     u->preprocessing = normalization;
-    if (rank != 1)
-        return take_arrays(k, u, h5, h, matrix, count, err);
-    if (normalization || count == 2)
-        return take_arrays(k, u, h5, h, plain, 2, err);
-    return take_arrays(k, u, h5, h, count == 3 ? centred : norm, count, err);
+    snprintf(u->type, sizeof u->type, normalization ? "Normalization" : "BatchNormalization");
+    return take_arrays(k, u, h5, h, norms[count], count, err);
 }
 
-/* Pooling layers own no arrays, but their groups may be there and betray their number. */
-static int count_pools(struct keras *k, const struct h5 *h5, const char *container,
-                       struct lenet5_error *err) {
-    struct names names;
-    if (h5_node(h5, container, err) != NODE_GROUP)
-        return 0;
-    if (h5_list(h5, container, &names, err))
-        return -1;
-    for (size_t i = 0; i < names.count; i++) {
-        k->average_pools += !strncmp(names.item[i], "average_pooling2d", 17);
-        k->maximum_pools += !strncmp(names.item[i], "max_pooling2d", 13);
-    }
-    names_free(&names);
-    return 0;
-}
-
-int v3_collect(struct keras *k, const struct h5 *h5, struct lenet5_error *err) {
+int v3_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
     struct search s;
     int rc = search(&s, h5, err);
     for (int i = 0; i < s.count && !rc; i++)
         rc = collect_holder(k, h5, &s.holder[i], err);
+    k->average_pools = s.average_pools;
+    k->maximum_pools = s.maximum_pools;
     free(s.holder);
     if (!rc && !k->count)
         rc = fail(err, "%s has no weights (an architecture-only or optimizer-only save)",
                   k->path);
-    return rc || count_pools(k, h5, "layers", err) ||
-                   count_pools(k, h5, "_layer_checkpoint_dependencies", err)
-               ? -1
-               : 0;
+    return rc;
 }

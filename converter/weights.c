@@ -19,11 +19,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int is_group(const struct h5 *h5, const char *path) {
+static int is_group(struct h5 *h5, const char *path) {
     return h5_node(h5, path, NULL) == NODE_GROUP;
 }
 
-static int has_list(const struct h5 *h5, const char *group) {
+static int has_list(struct h5 *h5, const char *group) {
     return h5_has(h5, group, "layer_names") || h5_has(h5, group, "layer_names0");
 }
 
@@ -32,7 +32,7 @@ static int starts_with(const char *text, const char *start) {
 }
 
 /* Version and backend stand at the root, or beside the list of layers. */
-static int find_writer(struct keras *k, const struct h5 *h5, struct lenet5_error *err) {
+static int find_writer(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
     const char *const groups[] = {"", k->base};
     for (int g = 0; g < 2; g++) {
         char *version, *backend;
@@ -50,7 +50,7 @@ static int find_writer(struct keras *k, const struct h5 *h5, struct lenet5_error
     return 0;
 }
 
-static char legacy_letter(const struct keras *k, const struct h5 *h5) {
+static char legacy_letter(const struct keras *k, struct h5 *h5) {
     if (h5_has(h5, "", "model_config"))
         return k->major == 1 ? 'C' : 'E';
     return *k->version || *k->backend ? 'D' : 'B';
@@ -76,8 +76,7 @@ static int fail_unknown(const struct keras *k, const struct names *top,
 }
 
 /* The layouts that are told by what lies at the top level; 0 is none of them. */
-static int letter_of_top(const struct h5 *h5, const struct names *top,
-                         struct lenet5_error *err) {
+static int letter_of_top(struct h5 *h5, const struct names *top, struct lenet5_error *err) {
     size_t sets = 0;
     for (size_t i = 0; i < top->count; i++) {
         const int node = h5_node(h5, top->item[i], err);
@@ -94,7 +93,7 @@ static int letter_of_top(const struct h5 *h5, const struct names *top,
     return subclassed < 0 ? -1 : subclassed ? 'F' : 0;
 }
 
-int weights_find_layout(struct keras *k, const struct h5 *h5, char container,
+int weights_find_layout(struct keras *k, struct h5 *h5, char container,
                         struct lenet5_error *err) {
     struct names top;
     int letter;
@@ -206,7 +205,7 @@ static int check_scale(const struct keras *k, const struct unit *u, struct lenet
     return 0;
 }
 
-int weights_read(struct keras *k, const struct h5 *h5, struct lenet5_error *err) {
+int weights_read(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
     const int legacy = k->layout <= 'E';
     int rc;
     if (k->architecture)
