@@ -1,0 +1,541 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * fused.cu - backend "fused": the whole LeNet-5 in one kernel, in exact float32.
+ *
+ * A block takes a tile of 16 images through all layers; nothing but bytes comes in and logits
+ * go out. The rule that shapes everything: lane = image. The 16 lanes of a half-warp do the
+ * same work on 16 images, so that an activation is one line of 64 bytes in shared memory, its
+ * 16 images side by side, and a weight is one address for all of them. The 8 half-warps
+ * ("workers") divide a layer's outputs among themselves. Two blocks live on a multiprocessor
+ * and fill each other's waits at barriers.
+ *
+ * What limits it is the rate of FFMA, and below that the register ports: an FFMA with three
+ * fresh operands takes two cycles, one that reuses the operand of the FFMA before takes one.
+ * Hence the loops go "for each weight, for each output it enters", in long runs.
+ *
+ * Activations. tanh(z) = 1 - 2 r(2z) and sigmoid(z) = 1 - r(z) with r(z) = 1 / (1 + e^z), so
+ * kernels hand on r, or for average pooling the sum of four r; the constants are folded into
+ * the next layer's weights (family.c), and log2(e) into this one's, as the chip has 2^x.
+ *
+ * Networks outside the family of family.h are refused in open; floats as input are refused.
+ */
+#include "whole.cuh"
+
+#include <cuda_pipeline.h>
+#include <math.h>
+
+namespace {
+
+enum {
+    IMAGES = 16, /* a tile; a half-warp has one image a lane */
+    THREADS = 128,
+    WARPS = THREADS / 32,
+    WORKERS = THREADS / IMAGES,
+    BLOCKS_PER_SM = 2,
+    BYTES_COPIED = 16 /* at a time, from device memory */
+};
+static_assert(IMAGES == 16 && WORKERS == 8, "the division of work below is for 8 half-warps");
+
+/* ---- Shapes and memory ---- */
+
+/* Sizes of one member of the family; the letters are those of family.h. */
+template <int SIDE_, int BORDER_> struct Shape {
+    static constexpr int SIDE = SIDE_, BORDER = BORDER_;
+    static constexpr int PIXELS = SIDE * SIDE;
+    /* An odd number of 16-byte pieces, so that lanes fall into different banks. */
+    static constexpr int IMAGE_PITCH = PIXELS + (PIXELS / 16 % 2 ? 0 : 16);
+    static constexpr int C1_SIDE = SIDE + 2 * BORDER - 4;
+    static constexpr int P = C1_SIDE / 2;
+    static constexpr int C3_SIDE = P - 4;
+    static constexpr int Q = C3_SIDE / 2;
+    static constexpr int FLAT = C3_MAPS * Q * Q;
+    static_assert(PIXELS % BYTES_COPIED == 0 && SIDE % 4 == 0 && P % 2 == 0, "tile");
+};
+
+/* A dense layer's weights as its loop reads them: for each input k, groups of 8 lanes read
+   8 x 4 floats at once; lane g of them owns outputs g * PER to g * PER + PER - 1. Inputs and
+   outputs are filled up with zeros. */
+template <int INPUTS_, int OUTPUTS_> struct Dense {
+    static constexpr int INPUTS = INPUTS_, OUTPUTS = OUTPUTS_;
+    static constexpr int GROUPS = 8;
+    static constexpr int PER = (OUTPUTS + GROUPS - 1) / GROUPS; /* outputs of a lane */
+    static constexpr int VECTORS = (PER + 3) / 4;
+    static constexpr int STEPS = (INPUTS + 2 * WARPS - 1) / (2 * WARPS); /* two inputs each */
+    static constexpr int ROWS = 2 * WARPS * STEPS; /* inputs with their filling */
+    static constexpr int COLUMNS = GROUPS * PER;   /* outputs with theirs */
+    float4 weight[ROWS][VECTORS][GROUPS];
+    float bias[COLUMNS];
+};
+
+/* The weights that stay in shared memory. C1 twice, as read from the left and from the right:
+   see conv1. In C3 the 4 channels of a group lie side by side. */
+struct ConvWeights {
+    float c1[2][C1_MAPS][28]; /* 25, the bias, 2 of filling for 16-byte reads */
+    float4 c3[C1_MAPS][5][C3_MAPS / 4][5];
+    float4 c3_bias[C3_MAPS / 4];
+};
+
+template <class S> struct Weights {
+    ConvWeights conv;
+    Dense<S::FLAT, C5_SIZE> c5;
+    Dense<C5_SIZE, F6_SIZE> f6;
+    Dense<F6_SIZE, CLASSES> out;
+};
+
+/* What the dense layers read and write. */
+template <class S> struct DenseTile {
+    float s4[S::FLAT][IMAGES];                                      /* [row][channel][column] */
+    float partial[WARPS][Dense<S::FLAT, C5_SIZE>::COLUMNS][IMAGES]; /* sums of one warp each */
+    float c5[Dense<C5_SIZE, F6_SIZE>::ROWS][IMAGES];
+    float f6[Dense<F6_SIZE, CLASSES>::ROWS][IMAGES];
+};
+
+template <class S> struct Shared {
+    ConvWeights conv;
+    union {
+        float s2[S::P][C1_MAPS][S::P][IMAGES]; /* S2's output; dies row by row in conv2, */
+        DenseTile<S> dense;                    /* whose output takes its place */
+    };
+    uint8_t image[IMAGES][S::IMAGE_PITCH];
+};
+static_assert(sizeof(Shared<Shape<28, 2>>) <= 99 * 1024, "fits cards of 100 KB, once");
+static_assert(sizeof(Shared<Shape<32, 0>>) <= 113 * 1024, "fits cards of 228 KB, twice");
+
+/* ---- Activations ---- */
+
+/* 2^x and 1/x of the special function unit: errors of 2 and 1 units in the last place, so an
+   absolute error of r below 1.2e-7; ftz as their argument here is never denormal. */
+__device__ inline float exp2_approx(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+__device__ inline float reciprocal_approx(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* Element o of four; o is known at compile time. */
+__device__ inline float part(const float4 &v, int o) {
+    return o == 0 ? v.x : o == 1 ? v.y : o == 2 ? v.z : v.w;
+}
+
+/* y of the form in family.h for one number: r, or relu. */
+template <bool SOFT> __device__ inline float activate_one(float z) {
+    return SOFT ? reciprocal_approx(1.0f + exp2_approx(z)) : fmaxf(z, 0.0f);
+}
+
+/* The same for the four numbers of a pooling window. All functions here grow or fall steadily,
+   so the maximum may be taken first. The average of four r is by one division:
+   1/a + 1/b + 1/c + 1/d = ((a+b) cd + (c+d) ab) / abcd, where a to d are scaled by 2^-31 and
+   cut at 1, so that no product leaves the range of floats; the sum comes out 2^31 times as
+   large. Cutting loses r below 2^-31. */
+template <bool SOFT, bool MAX>
+__device__ inline float activate_pooled(float z0, float z1, float z2, float z3) {
+    constexpr float TINY = 1.0f / 2147483648.0f;
+    if (MAX)
+        return activate_one<SOFT>(fmaxf(fmaxf(z0, z1), fmaxf(z2, z3)));
+    if (!SOFT)
+        return (fmaxf(z0, 0.0f) + fmaxf(z1, 0.0f)) + (fmaxf(z2, 0.0f) + fmaxf(z3, 0.0f));
+    const float a = __saturatef(fmaf(exp2_approx(z0), TINY, TINY));
+    const float b = __saturatef(fmaf(exp2_approx(z1), TINY, TINY));
+    const float c = __saturatef(fmaf(exp2_approx(z2), TINY, TINY));
+    const float d = __saturatef(fmaf(exp2_approx(z3), TINY, TINY));
+    const float ab = a * b, cd = c * d;
+    return fmaf(a + b, cd, (c + d) * ab) * reciprocal_approx(ab * cd);
+}
+
+form form_of(const family *f) {
+    const double pooled = f->max_pool ? 1.0 : 0.25;
+    if (f->activation == ACT_RELU)
+        return {1.0, 1.0, 0.0, pooled, 0.0};
+    const double steep = f->activation == ACT_TANH ? 2.0 : 1.0;
+    const double sum = f->max_pool ? 1.0 : 0.25 * ldexp(1.0, -31);
+    return {steep * M_LOG2E, -steep, 1.0, -steep * sum, 1.0};
+}
+
+/* ---- Layers ---- */
+
+/* Starts the copy of a tile's images; past the end of the batch it leaves what is there, whose
+   results nobody reads. */
+template <class S>
+__device__ inline void load_images(Shared<S> &s, const whole_arguments &a, int tile) {
+    constexpr int PIECES = S::PIXELS / BYTES_COPIED;
+    const int images = min(a.n - tile * IMAGES, +IMAGES);
+    const uint8_t *from = a.bytes + (size_t)tile * IMAGES * S::PIXELS;
+    for (int k = threadIdx.x; k < images * PIECES; k += THREADS)
+        __pipeline_memcpy_async(&s.image[k / PIECES][k % PIECES * BYTES_COPIED],
+                                from + k * BYTES_COPIED, BYTES_COPIED);
+    __pipeline_commit();
+}
+
+/* Byte k of a word as a float, without the conversion unit: 0x4B0000bb is 2^23 + bb. pick is
+   a selector for __byte_perm made by pick_byte. */
+__device__ inline float byte_to_float(uint32_t word, uint32_t pick) {
+    return __uint_as_float(__byte_perm(word, 0x4B000000u, pick)) - 8388608.0f;
+}
+
+__device__ inline uint32_t pick_byte(int k) {
+    return 0x7540u + k;
+}
+
+/* C1 and S2: 5 x 5 window over bytes, 6 maps, activation, 2 x 2 pooling.
+ *     image[16][SIDE][SIDE] -> s2[P][6][P][16]
+ * An item is one row of S2, left or right half of it, three maps; a worker has P / 2 items.
+ * The right half is computed as its mirror image (bytes and weights reversed), so that there is
+ * one piece of code, and the border's zero columns are in both at the beginning, where they are
+ * skipped. The window's 6 rows stay in registers for all three maps. */
+template <class S, bool SOFT, bool MAX>
+__device__ inline void conv1(Shared<S> &s, int lane, int worker) {
+    constexpr int HALF = S::C1_SIDE / 2; /* outputs of a row */
+    constexpr int COLUMNS = HALF + 4;    /* inputs of a row, border included */
+    constexpr int WORDS = (COLUMNS - S::BORDER + 3) / 4;
+    constexpr int MAPS = C1_MAPS / 2;
+    const int mirror = worker & 1, first_map = (worker >> 1 & 1) * MAPS;
+    const uint32_t *words = (const uint32_t *)s.image[lane] + (mirror ? S::SIDE / 4 - 1 : 0);
+    const int step = mirror ? -1 : 1;
+    const uint32_t flip = mirror ? 3 : 0;
+
+#pragma unroll 1
+    for (int p = worker >> 2; p < S::P; p += 2) {
+        float x[6][COLUMNS];
+#pragma unroll
+        for (int u = 0; u < 6; u++) {
+            const int row = 2 * p + u - S::BORDER;
+            const bool inside = !S::BORDER || (row >= 0 && row < S::SIDE);
+            uint32_t word[WORDS];
+#pragma unroll
+            for (int k = 0; k < WORDS; k++)
+                word[k] = inside ? words[row * (S::SIDE / 4) + k * step] : 0;
+#pragma unroll
+            for (int v = 0; v < COLUMNS; v++) {
+                const int k = v - S::BORDER;
+                x[u][v] = k < 0 ? 0.0f : byte_to_float(word[k / 4], pick_byte(k % 4) ^ flip);
+            }
+        }
+#pragma unroll 1
+        for (int o = first_map; o < first_map + MAPS; o++) {
+            float w[28], z[2][HALF];
+#pragma unroll
+            for (int k = 0; k < 7; k++)
+                *(float4 *)&w[4 * k] = *(const float4 *)&s.conv.c1[mirror][o][4 * k];
+#pragma unroll
+            for (int q = 0; q < HALF; q++)
+                z[0][q] = z[1][q] = w[25];
+#pragma unroll
+            for (int u = 0; u < 5; u++)
+#pragma unroll
+                for (int v = 0; v < 5; v++)
+#pragma unroll
+                    for (int r = 0; r < 2; r++)
+#pragma unroll
+                        for (int q = 0; q < HALF; q++)
+                            if (q + v >= S::BORDER)
+                                z[r][q] = fmaf(w[5 * u + v], x[r + u][q + v], z[r][q]);
+            float *y = &s.s2[p][o][mirror ? S::P - 1 : 0][lane];
+#pragma unroll
+            for (int q = 0; q < HALF / 2; q++)
+                y[q * step * IMAGES] = activate_pooled<SOFT, MAX>(z[0][2 * q], z[0][2 * q + 1],
+                                                                  z[1][2 * q], z[1][2 * q + 1]);
+        }
+    }
+}
+
+/* Adds to an item of C3, 2 rows of 4 output maps, what input maps from to to-1 bring.
+   z[map][row][column]. The loops are not unrolled, as code must fit the instruction cache. */
+template <class S>
+__device__ inline void conv2_add(const Shared<S> &s, float (&z)[4][2][S::C3_SIDE], int row,
+                                 int group, int lane, int from, int to) {
+#pragma unroll 1
+    for (int c = from; c < to; c++)
+#pragma unroll 1
+        for (int u = 0; u < 5; u++) {
+            float x[2][S::P];
+            float4 w[5];
+#pragma unroll
+            for (int v = 0; v < 5; v++)
+                w[v] = s.conv.c3[c][u][group][v];
+#pragma unroll
+            for (int r = 0; r < 2; r++)
+#pragma unroll
+                for (int v = 0; v < S::P; v++)
+                    x[r][v] = s.s2[row + r + u][c][v][lane];
+#pragma unroll
+            for (int v = 0; v < 5; v++)
+#pragma unroll
+                for (int o = 0; o < 4; o++)
+#pragma unroll
+                    for (int r = 0; r < 2; r++)
+#pragma unroll
+                        for (int q = 0; q < S::C3_SIDE; q++)
+                            z[o][r][q] = fmaf(part(w[v], o), x[r][q + v], z[o][r][q]);
+        }
+}
+
+/* C3 and S4: 5 x 5 window over 6 maps, 16 maps, activation, 2 x 2 pooling.
+ *     s2[P][6][P][16] -> s4[row][16][column][16]
+ * An item is one row of S4 for 4 maps. Rows 0 and 1, then 2 and 3: 8 items, one a worker. Row
+ * 4, where there is one, has 4 items: a warp has one, its two workers take 3 of the 6 input
+ * maps each, and exchange sums so that each finishes 2 of the 4 maps. The output overlays rows
+ * of s2 that are dead by then; hence the barriers. */
+template <class S, bool SOFT, bool MAX>
+__device__ inline void conv2(Shared<S> &s, int lane, int worker) {
+    constexpr int SIDE = S::C3_SIDE;
+    constexpr int ROUND = 2 * C3_MAPS * S::Q * IMAGES; /* floats written in a round */
+    constexpr int DEAD = C1_MAPS * S::P * IMAGES;      /* floats of a row of s2 */
+    static_assert(ROUND <= 4 * DEAD && 2 * ROUND <= 4 * DEAD, "rounds 0, 1 write dead rows");
+    const int half = worker & 1, warp = worker >> 1;
+#pragma unroll 1
+    for (int round = 0; round < (S::Q + 1) / 2; round++) {
+        const bool last = 2 * round + 1 == S::Q; /* a lone row */
+        const int row = last ? S::Q - 1 : 2 * round + (warp >> 1);
+        const int group = last ? warp : worker & 3;
+        float z[4][2][SIDE];
+        const float4 b4 = s.conv.c3_bias[group];
+        const float bias[4] = {b4.x, b4.y, b4.z, b4.w};
+#pragma unroll
+        for (int o = 0; o < 4; o++)
+#pragma unroll
+            for (int q = 0; q < SIDE; q++)
+                z[o][0][q] = z[o][1][q] = last && half ? 0.0f : bias[o];
+        conv2_add<S>(s, z, 2 * row, group, lane, last && half ? 3 : 0, last && !half ? 3 : 6);
+        if (last) {
+#pragma unroll
+            for (int o = 0; o < 2; o++)
+#pragma unroll
+                for (int r = 0; r < 2; r++)
+#pragma unroll
+                    for (int q = 0; q < SIDE; q++) {
+                        const float give = half ? z[o][r][q] : z[o + 2][r][q];
+                        const float keep = half ? z[o + 2][r][q] : z[o][r][q];
+                        z[o][r][q] = keep + __shfl_xor_sync(~0u, give, 16);
+                    }
+        }
+        __syncthreads(); /* everybody has read the rows that are overwritten now */
+        const int first = 4 * group + (last ? 2 * half : 0);
+        float(*y)[IMAGES] = &s.dense.s4[(row * C3_MAPS + first) * S::Q];
+#pragma unroll
+        for (int o = 0; o < 4; o++)
+            if (o < 2 || !last)
+#pragma unroll
+                for (int q = 0; q < S::Q; q++)
+                    y[o * S::Q + q][lane] = activate_pooled<SOFT, MAX>(
+                        z[o][0][2 * q], z[o][0][2 * q + 1], z[o][1][2 * q], z[o][1][2 * q + 1]);
+    }
+}
+
+/* The sums of a dense layer, before bias and activation:
+ *     x[INPUTS][16] -> partial[warp][OUTPUTS][16]
+ * Each warp takes a quarter of the inputs, and of those the even lanes the even, the odd lanes
+ * the odd ones. A thread has 8 images x PER outputs in registers, so that of each input it
+ * reads 8 numbers from shared memory and PER weights from the L2 cache for 8 * PER FFMA.
+ * Weights are read some steps ahead, the first of them before the barrier behind which x is
+ * complete. */
+template <class D>
+__device__ inline void dense_sums(const D &d, const float (*x)[IMAGES],
+                                  float (*partial)[IMAGES]) {
+    constexpr int AHEAD = 5;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int odd = lane & 1, images = (lane >> 1 & 1) * 8, group = lane >> 2;
+    const int first = warp * 2 * D::STEPS + odd;
+    float4 w[AHEAD][D::VECTORS];
+    float z[8][D::PER];
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+#pragma unroll
+        for (int o = 0; o < D::PER; o++)
+            z[i][o] = 0.0f;
+#pragma unroll
+    for (int a = 0; a < AHEAD; a++)
+#pragma unroll
+        for (int v = 0; v < D::VECTORS; v++)
+            w[a][v] = __ldg(&d.weight[first + 2 * a][v][group]);
+    __syncthreads(); /* x is complete */
+#pragma unroll 1
+    for (int step = 0; step < D::STEPS; step += AHEAD)
+#pragma unroll
+        for (int a = 0; a < AHEAD; a++) {
+            if (D::STEPS % AHEAD && step + a >= D::STEPS)
+                break;
+            const int k = first + 2 * (step + a);
+            float xi[8];
+            *(float4 *)&xi[0] = *(const float4 *)&x[k][images];
+            *(float4 *)&xi[4] = *(const float4 *)&x[k][images + 4];
+#pragma unroll
+            for (int o = 0; o < D::PER; o++) {
+#pragma unroll
+                for (int i = 0; i < 8; i++)
+                    z[i][o] = fmaf(part(w[a][o / 4], o % 4), xi[i], z[i][o]);
+            }
+            if (step + a + AHEAD < D::STEPS)
+#pragma unroll
+                for (int v = 0; v < D::VECTORS; v++)
+                    w[a][v] = __ldg(&d.weight[k + 2 * AHEAD][v][group]);
+        }
+    /* Even and odd lane exchange: each adds up 4 of the 8 images. */
+    float(*y)[IMAGES] = partial + warp * D::COLUMNS + group * D::PER;
+#pragma unroll
+    for (int o = 0; o < D::PER; o++) {
+        float sum[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float give = odd ? z[i][o] : z[i + 4][o];
+            const float keep = odd ? z[i + 4][o] : z[i][o];
+            sum[i] = keep + __shfl_xor_sync(~0u, give, 1);
+        }
+        *(float4 *)&y[o][images + 4 * odd] = make_float4(sum[0], sum[1], sum[2], sum[3]);
+    }
+    __syncthreads(); /* partial sums are complete */
+}
+
+/* Output o of image i: the four warps' sums and the bias. */
+template <class D>
+__device__ inline float dense_output(const D &d, const float (*partial)[IMAGES], int o, int i) {
+    float sum = d.bias[o];
+#pragma unroll
+    for (int warp = 0; warp < WARPS; warp++)
+        sum += partial[warp * D::COLUMNS + o][i];
+    return sum;
+}
+
+/* C5 and F6: y[OUTPUTS][16] = activation(weight x + bias). The outputs that fill up have zero
+   weights, and so has whoever reads them. */
+template <class D, bool SOFT>
+__device__ inline void dense(const D &d, const float (*x)[IMAGES], float (*partial)[IMAGES],
+                             float (*y)[IMAGES]) {
+    dense_sums(d, x, partial);
+    for (int k = threadIdx.x; k < D::COLUMNS * IMAGES; k += THREADS)
+        y[k / IMAGES][k % IMAGES] =
+            activate_one<SOFT>(dense_output(d, partial, k / IMAGES, k % IMAGES));
+}
+
+/* OUT: logits[n][10] = weight x + bias, in device memory. */
+template <class D>
+__device__ inline void output(const D &d, const float (*x)[IMAGES], float (*partial)[IMAGES],
+                              const whole_arguments &a, int tile) {
+    dense_sums(d, x, partial);
+    for (int k = threadIdx.x; k < CLASSES * IMAGES; k += THREADS)
+        if (tile * IMAGES + k / CLASSES < a.n)
+            a.logits[(size_t)tile * IMAGES * CLASSES + k] =
+                dense_output(d, partial, k % CLASSES, k / CLASSES);
+}
+
+/* ---- The network ---- */
+
+template <class S, bool SOFT, bool MAX>
+__global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) fused_kernel(whole_arguments a) {
+    extern __shared__ __align__(16) unsigned char memory[];
+    Shared<S> &s = *(Shared<S> *)memory;
+    const Weights<S> &w = *(const Weights<S> *)a.weights;
+    const int lane = threadIdx.x % IMAGES, worker = threadIdx.x / IMAGES;
+    const int tiles = (a.n + IMAGES - 1) / IMAGES;
+    long long since = a.clock ? clock64() : 0;
+
+    load_images<S>(s, a, (int)blockIdx.x);
+    for (int k = threadIdx.x; k < (int)(sizeof s.conv / sizeof(float4)); k += THREADS)
+        ((float4 *)&s.conv)[k] = ((const float4 *)&w.conv)[k];
+
+    for (int tile = (int)blockIdx.x; tile < tiles; tile += gridDim.x) {
+        __pipeline_wait_prior(0);
+        __syncthreads(); /* images are here; the logits of the tile before are out */
+        tick(a, since, STAGE_INPUT);
+
+        conv1<S, SOFT, MAX>(s, lane, worker); /* image -> s2 */
+        __syncthreads();                      /* s2 is complete, image is free */
+        if (tile + (int)gridDim.x < tiles)
+            load_images<S>(s, a, tile + gridDim.x);
+        tick(a, since, STAGE_C1);
+
+        conv2<S, SOFT, MAX>(s, lane, worker); /* s2 -> s4; dense_sums waits for all of it */
+        tick(a, since, STAGE_C3);
+
+        dense<decltype(w.c5), SOFT>(w.c5, s.dense.s4, s.dense.partial[0], s.dense.c5);
+        tick(a, since, STAGE_C5);
+        dense<decltype(w.f6), SOFT>(w.f6, s.dense.c5, s.dense.partial[0], s.dense.f6);
+        tick(a, since, STAGE_F6);
+        output(w.out, s.dense.f6, s.dense.partial[0], a, tile); /* -> logits */
+        tick(a, since, STAGE_OUT);
+    }
+}
+
+/* ---- Host: weights ---- */
+
+/* weight(o, k) and bias[o] into the layout of Dense. */
+template <class D, class F> void pack_dense(D *d, F weight, const double *bias) {
+    for (int k = 0; k < D::INPUTS; k++)
+        for (int o = 0; o < D::OUTPUTS; o++) {
+            const int group = o / D::PER, j = o % D::PER;
+            ((float *)&d->weight[k][j / 4][group])[j % 4] = (float)weight(o, k);
+        }
+    for (int o = 0; o < D::OUTPUTS; o++)
+        d->bias[o] = (float)bias[o];
+}
+
+void pack_conv(ConvWeights *w, const folded *d) {
+    for (int o = 0; o < C1_MAPS; o++)
+        for (int mirror = 0; mirror < 2; mirror++) {
+            for (int u = 0; u < 5; u++)
+                for (int v = 0; v < 5; v++)
+                    w->c1[mirror][o][5 * u + v] = (float)d->c1[o][5 * u + (mirror ? 4 - v : v)];
+            w->c1[mirror][o][WINDOW] = (float)d->c1_bias[o];
+        }
+    for (int o = 0; o < C3_MAPS; o++) {
+        for (int c = 0; c < C1_MAPS; c++)
+            for (int u = 0; u < 5; u++)
+                for (int v = 0; v < 5; v++)
+                    ((float *)&w->c3[c][u][o / 4][v])[o % 4] = (float)d->c3[o][c][5 * u + v];
+        ((float *)&w->c3_bias[o / 4])[o % 4] = (float)d->c3_bias[o];
+    }
+}
+
+/* Fills memory of weight_size() bytes, all zero before. */
+template <class S> void pack(void *memory, const folded *d) {
+    Weights<S> *w = (Weights<S> *)memory;
+    pack_conv(&w->conv, d);
+    pack_dense(
+        &w->c5,
+        [d](int o, int k) { /* S4 is [row][channel][column] here */
+                            const int r = k / (C3_MAPS * S::Q), c = k / S::Q % C3_MAPS,
+                                      q = k % S::Q;
+                            return d->c5[o][(c * S::Q + r) * S::Q + q];
+        },
+        d->c5_bias);
+    pack_dense(
+        &w->f6, [d](int o, int k) { return d->f6[o][k]; }, d->f6_bias);
+    pack_dense(
+        &w->out, [d](int o, int k) { return d->out[o][k]; }, d->out_bias);
+}
+
+/* ---- Host: the backend ---- */
+
+#define VARIANT(side, border, soft, max)                                                       \
+    {                                                                                          \
+        side, border, soft, max, fused_kernel<Shape<side, border>, soft, max>,                 \
+            sizeof(Shared<Shape<side, border>>), sizeof(Weights<Shape<side, border>>),         \
+            pack<Shape<side, border>>                                                          \
+    }
+#define VARIANTS(side, border)                                                                 \
+    VARIANT(side, border, true, false), VARIANT(side, border, true, true),                     \
+        VARIANT(side, border, false, false), VARIANT(side, border, false, true)
+
+const whole_variant variants[] = {VARIANTS(28, 2), VARIANTS(28, 0), VARIANTS(32, 0)};
+const whole_kind kind = {
+    "fused", 70, IMAGES, THREADS, form_of, variants, (int)(sizeof variants / sizeof *variants)};
+
+int fused_open(void **state, const model *m, int *max_batch, lenet5_error *err) {
+    return whole_open(state, &kind, m, max_batch, err);
+}
+
+} // namespace
+
+extern const struct backend backend_fused = {"fused",
+                                             "the whole network in one kernel, exact float32",
+                                             1,
+                                             whole_device,
+                                             fused_open,
+                                             whole_run,
+                                             NULL,
+                                             whole_close,
+                                             whole_run_device};

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * whole.cu - the host's side of backends that run a whole network in one kernel: choice of the
+ * kernel, weights to the device, batches there and back. See whole.cuh.
+ */
+#include "whole.cuh"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { UPLOADED, STARTED, COMPUTED, DOWNLOADED, EVENTS };
+enum { ALIGNMENT = 16 }; /* of images on the device, which kernels read in such pieces */
+
+struct whole {
+    const whole_kind *kind;
+    const whole_variant *variant;
+    int max_batch, most_blocks;
+    void *weights;             /* device, owned */
+    uint8_t *bytes;            /* device, owned: images of a batch */
+    float *logits;             /* device, owned */
+    unsigned long long *clock; /* device, owned */
+    cudaStream_t stream;
+    cudaEvent_t event[EVENTS];
+};
+
+int whole_device(struct device *device, struct lenet5_error *err) {
+    return backend_cuda.device(device, err);
+}
+
+void whole_close(void *state) {
+    whole *s = (whole *)state;
+    if (!s)
+        return;
+    for (cudaEvent_t e : s->event)
+        if (e)
+            cudaEventDestroy(e);
+    if (s->stream)
+        cudaStreamDestroy(s->stream);
+    cudaFree(s->weights);
+    cudaFree(s->bytes);
+    cudaFree(s->logits);
+    cudaFree(s->clock);
+    free(s);
+}
+
+static const whole_variant *find_variant(const whole_kind *kind, const family *f) {
+    for (int k = 0; k < kind->count; k++) {
+        const whole_variant *v = &kind->variants[k];
+        if (v->side == f->side && v->border == f->border && v->max_pool == f->max_pool &&
+            v->soft == (f->activation != ACT_RELU))
+            return v;
+    }
+    return NULL;
+}
+
+/* Does the kernel run on this card, and how many of its blocks at once? */
+static int check_card(whole *s, struct lenet5_error *err) {
+    const whole_kind *kind = s->kind;
+    const whole_variant *v = s->variant;
+    const int needed = (int)v->shared;
+    int device, shared, units, major, minor, per_unit;
+    cudaFuncAttributes attributes;
+    CUDA_TRY(cudaGetDevice(&device));
+    CUDA_TRY(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    CUDA_TRY(cudaDeviceGetAttribute(&units, cudaDevAttrMultiProcessorCount, device));
+    CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+    CUDA_TRY(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+    if (10 * major + minor < kind->capability)
+        return fail(err,
+                    "backend %s needs compute capability %d.%d or later; this card has %d.%d; "
+                    "backend cuda runs this network",
+                    kind->name, kind->capability / 10, kind->capability % 10, major, minor);
+    if (shared < needed)
+        return fail(err,
+                    "backend %s needs %d bytes of shared memory a block for this network; this "
+                    "card has %d; backend cuda runs it",
+                    kind->name, needed, shared);
+    CUDA_TRY(cudaFuncGetAttributes(&attributes, v->kernel)); /* built for this card? */
+    CUDA_TRY(
+        cudaFuncSetAttribute(v->kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, needed));
+    CUDA_TRY(cudaFuncSetAttribute(v->kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                  cudaSharedmemCarveoutMaxShared));
+    CUDA_TRY(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_unit, v->kernel, kind->threads,
+                                                           v->shared));
+    s->most_blocks = units * per_unit;
+    return s->most_blocks > 0
+               ? 0
+               : fail(err, "backend %s: no block fits on this card; backend cuda runs it",
+                      kind->name);
+}
+
+static int upload(whole *s, const void *packed, struct lenet5_error *err) {
+    CUDA_TRY(cudaMalloc(&s->weights, s->variant->weights));
+    CUDA_TRY(cudaMemcpy(s->weights, packed, s->variant->weights, cudaMemcpyHostToDevice));
+    return 0;
+}
+
+static int upload_weights(whole *s, const family *f, const struct model *m,
+                          struct lenet5_error *err) {
+    const struct form form = s->kind->form_of(f);
+    folded *d = (folded *)calloc(1, sizeof *d);
+    void *packed = calloc(1, s->variant->weights);
+    int status = -1;
+    if (!d || !packed) {
+        fail(err, "out of memory");
+    } else {
+        family_fold(f, m, &form, d);
+        s->variant->pack(packed, d);
+        status = upload(s, packed, err);
+    }
+    free(d);
+    free(packed);
+    return status;
+}
+
+/* Halves the batch until its images and logits fit. */
+static int allocate_batch(whole *s, int *max_batch, struct lenet5_error *err) {
+    const size_t pixels = (size_t)s->variant->side * s->variant->side;
+    for (int batch = *max_batch; batch >= 1; batch /= 2) {
+        cudaError_t status = cudaMalloc((void **)&s->bytes, pixels * batch);
+        if (status == cudaSuccess)
+            status = cudaMalloc((void **)&s->logits, sizeof(float) * CLASSES * batch);
+        if (status == cudaSuccess) {
+            s->max_batch = *max_batch = batch;
+            return 0;
+        }
+        cudaGetLastError();
+        cudaFree(s->bytes);
+        s->bytes = NULL;
+        if (status != cudaErrorMemoryAllocation)
+            return fail(err, "CUDA: %s while allocating a batch", cudaGetErrorString(status));
+    }
+    return fail(err, "out of device memory: even one image does not fit");
+}
+
+static int prepare(whole *s, const struct model *m, int *max_batch, struct lenet5_error *err) {
+    family f;
+    if (family_recognise(&f, m, s->kind->name, err))
+        return -1;
+    s->variant = find_variant(s->kind, &f);
+    if (!s->variant)
+        return fail(err, "backend %s was built without a kernel for this network",
+                    s->kind->name);
+    if (check_card(s, err) || upload_weights(s, &f, m, err))
+        return -1;
+    CUDA_TRY(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
+    for (cudaEvent_t &e : s->event)
+        CUDA_TRY(cudaEventCreate(&e));
+    CUDA_TRY(cudaMalloc((void **)&s->clock, STAGES * sizeof *s->clock));
+    return allocate_batch(s, max_batch, err);
+}
+
+int whole_open(void **state, const whole_kind *kind, const struct model *m, int *max_batch,
+               struct lenet5_error *err) {
+    whole *s = (whole *)calloc(1, sizeof *s);
+    if (!s)
+        return fail(err, "out of memory");
+    s->kind = kind;
+    if (prepare(s, m, max_batch, err)) {
+        whole_close(s);
+        return -1;
+    }
+    *state = s;
+    return 0;
+}
+
+static int launch(const whole *s, const uint8_t *bytes, int n, float *logits,
+                  unsigned long long *clock, cudaStream_t stream, struct lenet5_error *err) {
+    const int tiles = (int)ceil_div((size_t)n, (size_t)s->kind->images);
+    const int blocks = tiles < s->most_blocks ? tiles : s->most_blocks;
+    const whole_arguments a = {bytes, s->weights, logits, n, clock};
+    s->variant->kernel<<<blocks, s->kind->threads, s->variant->shared, stream>>>(a);
+    CUDA_TRY(cudaGetLastError());
+    return 0;
+}
+
+int whole_run_device(void *state, const uint8_t *bytes, int n, float *logits, void *stream,
+                     struct lenet5_error *err) {
+    if (n < 1)
+        return fail(err, "batch of %d images; it must have at least 1", n);
+    if ((uintptr_t)bytes % ALIGNMENT)
+        return fail(err, "images at a device address that is no multiple of %d", ALIGNMENT);
+    return launch((const whole *)state, bytes, n, logits, NULL, (cudaStream_t)stream, err);
+}
+
+static int add_timing(const whole *s, struct lenet5_timing *timing, struct lenet5_error *err) {
+    float ms[3];
+    for (int k = 0; k < 3; k++)
+        CUDA_TRY(cudaEventElapsedTime(&ms[k], s->event[k], s->event[k + 1]));
+    timing->upload += 1e-3 * ms[0];
+    timing->compute += 1e-3 * ms[1];
+    timing->download += 1e-3 * ms[2];
+    return 0;
+}
+
+/* One batch from and to host memory; logits and clock may be NULL. */
+static int run(whole *s, const uint8_t *bytes, int n, float *logits, unsigned long long *clock,
+               struct lenet5_timing *timing, struct lenet5_error *err) {
+    const size_t pixels = (size_t)s->variant->side * s->variant->side;
+    if (n < 1 || n > s->max_batch)
+        return fail(err, "batch of %d images; this backend was opened for 1 to %d", n,
+                    s->max_batch);
+    CUDA_TRY(cudaEventRecord(s->event[UPLOADED], s->stream));
+    CUDA_TRY(cudaMemcpyAsync(s->bytes, bytes, pixels * n, cudaMemcpyHostToDevice, s->stream));
+    CUDA_TRY(cudaEventRecord(s->event[STARTED], s->stream));
+    if (launch(s, s->bytes, n, s->logits, clock, s->stream, err))
+        return -1;
+    CUDA_TRY(cudaEventRecord(s->event[COMPUTED], s->stream));
+    if (logits)
+        CUDA_TRY(cudaMemcpyAsync(logits, s->logits, sizeof(float) * CLASSES * n,
+                                 cudaMemcpyDeviceToHost, s->stream));
+    CUDA_TRY(cudaEventRecord(s->event[DOWNLOADED], s->stream));
+    CUDA_TRY(cudaStreamSynchronize(s->stream));
+    return timing ? add_timing(s, timing, err) : 0;
+}
+
+int whole_run(void *state, const uint8_t *bytes, const float *floats, int n, float *logits,
+              struct lenet5_timing *timing, struct lenet5_error *err) {
+    whole *s = (whole *)state;
+    if (floats)
+        return fail(err, "backend %s takes images as bytes only; backend cuda takes floats too",
+                    s->kind->name);
+    return run(s, bytes, n, logits, NULL, timing, err);
+}
+
+int whole_stages(void *state, const uint8_t *bytes, int n, double seconds[STAGES],
+                 struct lenet5_error *err) {
+    whole *s = (whole *)state;
+    struct lenet5_timing timing = {};
+    unsigned long long cycles[STAGES], sum = 0;
+    CUDA_TRY(cudaMemsetAsync(s->clock, 0, sizeof cycles, s->stream));
+    if (run(s, bytes, n, NULL, s->clock, &timing, err))
+        return -1;
+    CUDA_TRY(cudaMemcpy(cycles, s->clock, sizeof cycles, cudaMemcpyDeviceToHost));
+    for (unsigned long long c : cycles)
+        sum += c;
+    for (int k = 0; k < STAGES; k++)
+        seconds[k] = timing.compute * (double)cycles[k] / (double)(sum ? sum : 1);
+    return 0;
+}

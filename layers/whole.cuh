@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * whole.cuh - a backend that runs a whole network of the LeNet-5 family in one kernel. This is
+ * the host's side, which fused.cu (float32) and tensor.cu (tensor cores) share: they bring a
+ * table of kernels, one for each member of the family, and how each wants its weights.
+ */
+#ifndef LENET5_WHOLE_CUH
+#define LENET5_WHOLE_CUH
+
+#include "cuda.cuh"
+#include "family.h"
+
+/* Stages of a kernel, as its clock counts them. */
+enum stage { STAGE_INPUT, STAGE_C1, STAGE_C3, STAGE_C5, STAGE_F6, STAGE_OUT, STAGES };
+
+/* What a kernel gets. */
+struct whole_arguments {
+    const uint8_t *bytes; /* device, n images, at a multiple of 16 */
+    const void *weights;  /* device, as whole_variant.pack made them */
+    float *logits;        /* device, n * 10 */
+    int n;
+    unsigned long long *clock; /* NULL, or STAGES sums of cycles over all blocks */
+};
+
+/* The kernel for one member of the family. */
+struct whole_variant {
+    int side, border, soft, max_pool; /* soft: tanh or sigmoid, else relu */
+    void (*kernel)(whole_arguments);
+    size_t shared, weights;                          /* bytes */
+    void (*pack)(void *weights, const folded *from); /* weights are zeros before */
+};
+
+struct whole_kind {
+    const char *name;
+    int capability; /* least compute capability, 80 is 8.0 */
+    int images;     /* of a block's tile */
+    int threads;    /* of a block */
+    form (*form_of)(const family *f);
+    const whole_variant *variants;
+    int count;
+};
+
+/* As in backend.h, for a kind. */
+int whole_device(struct device *device, struct lenet5_error *err);
+int whole_open(void **state, const whole_kind *kind, const struct model *m, int *max_batch,
+               struct lenet5_error *err);
+int whole_run(void *state, const uint8_t *bytes, const float *floats, int n, float *logits,
+              struct lenet5_timing *timing, struct lenet5_error *err);
+void whole_close(void *state);
+
+/* n >= 1 images at a device address that is a multiple of 16 to n * 10 logits on the device, in
+   the order of the stream, a cudaStream_t. Allocates nothing and waits for nothing, so that it
+   can be captured in a graph; n may exceed max_batch. */
+int whole_run_device(void *state, const uint8_t *bytes, int n, float *logits, void *stream,
+                     struct lenet5_error *err);
+
+/* Runs one batch, in host memory, with the clock on: the kernel's seconds, divided among its
+   stages. The clock costs time itself, so this is not how fast the kernel is. */
+int whole_stages(void *state, const uint8_t *bytes, int n, double seconds[STAGES],
+                 struct lenet5_error *err);
+
+#ifdef __CUDACC__
+/* Kernel side of the clock: adds the cycles since the last call to a stage. */
+static __device__ inline void tick(const whole_arguments &a, long long &since, int stage) {
+    if (a.clock && threadIdx.x == 0) {
+        const long long now = clock64();
+        atomicAdd(&a.clock[stage], (unsigned long long)(now - since));
+        since = now;
+    }
+}
+#endif
+
+extern "C" const struct backend backend_fused, backend_tensor;
+
+#endif
