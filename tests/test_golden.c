@@ -6,7 +6,7 @@
  * compared with what that Keras said, to 1e-4 * max(1, |expected|). scripts/golden.py made the
  * files.
  *
- *   H5_TO_BLOB=path            the converter, else build/cpu/h5_to_blob
+ *   H5_TO_BLOB=path            the converter, else $BUILD/h5_to_blob, else that of build/cpu
  *   LENET5_TEST_BACKEND=name   only this backend, which must then open
  *   GOLDEN=text                only goldens whose name contains the text
  *
@@ -172,9 +172,15 @@ static void exec_converter(char **argv, const char *log) {
 }
 
 static void convert(struct golden *g) {
-    char *argv[MAX_ARGUMENTS], flags[512], *converter = getenv("H5_TO_BLOB");
+    char *argv[MAX_ARGUMENTS], flags[512], converter[PATH];
+    const char *named = getenv("H5_TO_BLOB"), *build = getenv("BUILD");
     int argc = 0, status = 0;
-    argv[argc++] = converter ? converter : "build/cpu/h5_to_blob";
+    snprintf(converter, PATH, "%s%s",
+             named   ? named
+             : build ? build
+                     : "build/cpu",
+             named ? "" : "/h5_to_blob");
+    argv[argc++] = converter;
     snprintf(flags, sizeof flags, "%s", text(g, "flags"));
     for (char *f = strtok(flags, " "); f && argc < MAX_ARGUMENTS - 3; f = strtok(NULL, " "))
         argv[argc++] = f;
