@@ -10,6 +10,7 @@
 #define LENET5_ACTIVATION_H
 
 #include <math.h>
+#include <stddef.h>
 
 #ifdef __CUDACC__
 #define HOST_DEVICE __host__ __device__
@@ -63,6 +64,17 @@ static inline HOST_DEVICE float activate(enum activation a, const float *p, floa
     default:
         return x;
     }
+}
+
+/* y[k] = e^(x[k] - max) / sum over j of e^(x[j] - max); y may be x. */
+static inline HOST_DEVICE void softmax(const float *x, float *y, size_t size) {
+    float most = x[0], sum = 0.0f;
+    for (size_t k = 1; k < size; k++)
+        most = x[k] > most ? x[k] : most;
+    for (size_t k = 0; k < size; k++)
+        sum += y[k] = expf(x[k] - most);
+    for (size_t k = 0; k < size; k++)
+        y[k] /= sum;
 }
 
 #endif

@@ -8,16 +8,6 @@
  */
 #include "layer.h"
 
-static void softmax(const float *x, float *y, size_t size) {
-    float most = x[0], sum = 0.0f;
-    for (size_t k = 1; k < size; k++)
-        most = x[k] > most ? x[k] : most;
-    for (size_t k = 0; k < size; k++)
-        sum += y[k] = expf(x[k] - most);
-    for (size_t k = 0; k < size; k++)
-        y[k] /= sum;
-}
-
 void lenet5_softmax(const float *logits, size_t n, int classes, float *probabilities) {
     for (size_t i = 0; i < n; i++)
         softmax(logits + i * (size_t)classes, probabilities + i * (size_t)classes,

@@ -17,19 +17,10 @@ static __global__ void elementwise_kernel(struct layer l, const float *x, float 
     y[k] = activate(l.activation, l.param, a);
 }
 
-static __global__ void softmax_kernel(const float *x, float *y, size_t size, int n) {
+static __global__ void softmax_kernel(const float *x, float *y, size_t size, size_t n) {
     const size_t i = thread_index();
-    if (i >= n)
-        return;
-    x += i * size;
-    y += i * size;
-    float most = x[0], sum = 0.0f;
-    for (size_t k = 1; k < size; k++)
-        most = x[k] > most ? x[k] : most;
-    for (size_t k = 0; k < size; k++)
-        sum += y[k] = expf(x[k] - most);
-    for (size_t k = 0; k < size; k++)
-        y[k] /= sum;
+    if (i < n)
+        softmax(x + i * size, y + i * size, size);
 }
 
 void elementwise_cuda(const struct layer *l, const float *x, float *y, int n,
