@@ -558,6 +558,80 @@ static void test_threads(void **state) {
     }
 }
 
+/* ---- device memory ---- */
+
+/* The CUDA runtime, where the build has it; elsewhere these are NULL. */
+int cudaMalloc(void **device, size_t size) __attribute__((weak));
+int cudaMemset(void *device, int value, size_t size) __attribute__((weak));
+int cudaMemcpy(void *to, const void *from, size_t size, int kind) __attribute__((weak));
+int cudaDeviceSynchronize(void) __attribute__((weak));
+int cudaFree(void *device) __attribute__((weak));
+
+enum { TO_DEVICE = 1, TO_HOST = 2, ZONE_FLOATS = 64 };
+
+/* n images in device memory; the logits, poisoned and with a zone behind them, must come out
+   with the bits that lenet5_run gives. */
+static void run_on_device(struct lenet5 *net, const uint8_t *images, size_t pixels, size_t n,
+                          const float *want, size_t classes) {
+    const size_t count = n * classes, size = (count + ZONE_FLOATS) * sizeof(float);
+    struct lenet5_error err = {""};
+    struct guarded got = guarded_new(size);
+    void *x = NULL, *y = NULL;
+    assert_int_equal(cudaMalloc(&x, n * pixels), 0);
+    assert_int_equal(cudaMalloc(&y, size), 0);
+    assert_int_equal(cudaMemset(y, 0xff, size), 0); /* NaN */
+    assert_int_equal(cudaMemcpy(x, images, n * pixels, TO_DEVICE), 0);
+    if (lenet5_run_device(net, x, n, y, NULL, &err))
+        fail_msg("%s", err.message);
+    assert_int_equal(cudaDeviceSynchronize(), 0);
+    assert_int_equal(cudaMemcpy(got.at, y, size, TO_HOST), 0);
+    assert_memory_equal(got.at, want, count * sizeof *want);
+    for (size_t k = 0; k < ZONE_FLOATS; k++)
+        assert_true(isnan(((float *)got.at)[count + k]));
+    assert_int_equal(cudaFree(x), 0);
+    assert_int_equal(cudaFree(y), 0);
+    guarded_free(&got);
+}
+
+static void refuses_device_run(struct lenet5 *net, size_t n, const char *want) {
+    struct lenet5_error err = {""};
+    float logit = NAN;
+    const uint8_t image = 0;
+    assert_int_equal(lenet5_run_device(net, &image, n, &logit, NULL, &err), -1);
+    assert_string_equal(err.message, want);
+    assert_true(isnan(logit));
+}
+
+static void test_device_memory(void **state) {
+    const struct backend *b = *state;
+    for (int k = 0; k < NETWORK_COUNT; k++) {
+        struct rng r = {SEED};
+        struct model m;
+        char want[128];
+        make_network(&m, k);
+        struct lenet5 *net = open_network(&m, b, IMAGES);
+        struct guarded images = random_images(&m, IMAGES, &r);
+        struct guarded logits = run_network(net, images.at, IMAGES);
+        if (b->run_device) {
+            for (size_t n = 1; n <= IMAGES; n += 19)
+                run_on_device(net, images.at, shape_size(m.input), n, logits.at,
+                              classes_of(&m));
+            refuses_device_run(net, 0, "0 images at once; this network was opened for 1 to 20");
+            refuses_device_run(net, IMAGES + 1,
+                               "21 images at once; this network was opened for 1 to 20");
+        } else {
+            snprintf(want, sizeof want,
+                     "backend %s works in host memory; lenet5_run_device needs a GPU one",
+                     b->name);
+            refuses_device_run(net, 1, want);
+        }
+        lenet5_close(net);
+        guarded_free(&images);
+        guarded_free(&logits);
+        blob_free(&m);
+    }
+}
+
 /* ---- argmax ---- */
 
 static void test_argmax(void **state) {
@@ -836,6 +910,7 @@ int main(void) {
         {"timing", test_timing, 1},
         {"info", test_info, 1},
         {"threads", test_threads, 1},
+        {"device memory", test_device_memory, 1},
     };
     return run_claims("network", claims, sizeof claims / sizeof *claims);
 }
