@@ -354,8 +354,7 @@ static void test_batches_refused(void **state) {
     float number[2] = {0, NAN};
     uint8_t byte = 0;
     double seconds = -1;
-    model_start(&m, 1, 1, 1);
-    add_dense(&m, 1, ACT_LINEAR);
+    make_lenet5(&m); /* every backend takes it */
     model_finish(&m, WHOLE, &r);
     void *opened = open_backend(b, &m, MOST_IMAGES);
     for (size_t k = 0; k < sizeof batches / sizeof *batches; k++) {
@@ -364,11 +363,11 @@ static void test_batches_refused(void **state) {
         snprintf(want, sizeof want, "batch of %d images; this backend was opened for 1 to %d",
                  batches[k], MOST_IMAGES);
         assert_int_equal(b->run(opened, &byte, NULL, batches[k], number + 1, NULL, &run), -1);
-        assert_int_equal(b->run(opened, NULL, number, batches[k], number + 1, NULL, &floats),
-                         -1);
         assert_string_equal(run.message, want);
-        assert_string_equal(floats.message, want);
-        if (b->layer) {
+        if (b->layer) { /* the others may take no floats at all */
+            assert_int_equal(
+                b->run(opened, NULL, number, batches[k], number + 1, NULL, &floats), -1);
+            assert_string_equal(floats.message, want);
             assert_int_equal(
                 b->layer(opened, 0, number, batches[k], number + 1, 1, &seconds, &layer), -1);
             assert_string_equal(layer.message, want);
@@ -694,30 +693,30 @@ static void test_checker_notices(void **state) {
 
 int main(void) {
     static const struct claim claims[] = {
-        {"the checker notices a wrong number, a NaN, a torn guard", test_checker_notices, 0},
-        {"names of ops and activations", test_names, 0},
-        {"parameters and multiply-adds of LeNet-5", test_counts, 0},
-        {"the bound is its formula", test_bound_is_its_formula, 0},
-        {"every activation is tested", test_every_activation_is_tested, 0},
-        {"softmax of lenet5.h", test_public_softmax, 0},
-        {"exact conv", test_exact_conv, 1},
-        {"exact pooling", test_exact_pool, 1},
-        {"exact dense", test_exact_dense, 1},
-        {"exact scale", test_exact_scale, 1},
-        {"exact identity", test_exact_identity, 1},
-        {"exact relu", test_exact_relu, 1},
-        {"exact known shapes", test_exact_known_shapes, 1},
-        {"batches", test_batches, 1},
-        {"batches of one state", test_batches_of_one_state, 1},
-        {"batches refused", test_batches_refused, 1},
-        {"close takes NULL", test_close_null, 1},
-        {"bounded conv", test_bounded_conv, 1},
-        {"bounded pooling", test_bounded_pool, 1},
-        {"bounded dense", test_bounded_dense, 1},
-        {"bounded scale", test_bounded_scale, 1},
-        {"bounded activation", test_bounded_activation, 1},
-        {"activation curves", test_activation_curves, 1},
-        {"softmax", test_softmax, 1},
+        {"the checker notices a wrong number, a NaN, a torn guard", test_checker_notices, ONCE},
+        {"names of ops and activations", test_names, ONCE},
+        {"parameters and multiply-adds of LeNet-5", test_counts, ONCE},
+        {"the bound is its formula", test_bound_is_its_formula, ONCE},
+        {"every activation is tested", test_every_activation_is_tested, ONCE},
+        {"softmax of lenet5.h", test_public_softmax, ONCE},
+        {"exact conv", test_exact_conv, EACH_LAYERS},
+        {"exact pooling", test_exact_pool, EACH_LAYERS},
+        {"exact dense", test_exact_dense, EACH_LAYERS},
+        {"exact scale", test_exact_scale, EACH_LAYERS},
+        {"exact identity", test_exact_identity, EACH_LAYERS},
+        {"exact relu", test_exact_relu, EACH_LAYERS},
+        {"exact known shapes", test_exact_known_shapes, EACH_LAYERS},
+        {"batches", test_batches, EACH_LAYERS},
+        {"batches of one state", test_batches_of_one_state, EACH_LAYERS},
+        {"batches refused", test_batches_refused, EACH},
+        {"close takes NULL", test_close_null, EACH},
+        {"bounded conv", test_bounded_conv, EACH_LAYERS},
+        {"bounded pooling", test_bounded_pool, EACH_LAYERS},
+        {"bounded dense", test_bounded_dense, EACH_LAYERS},
+        {"bounded scale", test_bounded_scale, EACH_LAYERS},
+        {"bounded activation", test_bounded_activation, EACH_LAYERS},
+        {"activation curves", test_activation_curves, EACH_LAYERS},
+        {"softmax", test_softmax, EACH_LAYERS},
     };
     return run_claims("layers", claims, sizeof claims / sizeof *claims);
 }

@@ -340,10 +340,16 @@ static inline void row64(const struct layer *l, const double *x, double *y) {
 
 /* ---- every claim on every backend ---- */
 
+enum runs {
+    ONCE,
+    EACH,       /* once a backend, which it gets as *state */
+    EACH_LAYERS /* the same, for backends that have single layers */
+};
+
 struct claim {
     const char *name;
     CMUnitTestFunction test;
-    int per_backend; /* 1: runs once a backend, which it gets as *state */
+    enum runs runs;
 };
 
 /* Opens a backend for a model, or skips the test where its device is not there. */
@@ -373,12 +379,13 @@ static inline int run_claims(const char *group, const struct claim *claims, size
     size_t used = 0;
     for (size_t k = 0; k < count; k++)
         for (const struct backend *const *b = backends; *b; b++) {
-            if (!claims[k].per_backend && b != backends)
+            if ((claims[k].runs == ONCE && b != backends) ||
+                (claims[k].runs == EACH_LAYERS && !(*b)->layer))
                 continue;
             if (used == MOST)
                 return fprintf(stderr, "%s: more than %d tests\n", group, MOST), 1;
             snprintf(names[used], sizeof names[used],
-                     claims[k].per_backend ? "%s, backend %s" : "%s", claims[k].name,
+                     claims[k].runs == ONCE ? "%s" : "%s, backend %s", claims[k].name,
                      (*b)->name);
             tests[used] = (struct CMUnitTest){names[used], claims[k].test, NULL, NULL,
                                               (void *)(uintptr_t)*b};
