@@ -361,7 +361,7 @@ static size_t larger(size_t a, size_t b) {
 
 static int simd_device(struct device *device, struct lenet5_error *err) {
     const struct simd_set *set = choose_set(err);
-    int count;
+    int count = 1;
     if (!set || choose_threads(&count, err) || backend_reference.device(device, err))
         return -1;
     char *end = device->name + strlen(device->name);
