@@ -521,8 +521,8 @@ template <class S> void pack(void *memory, const folded *d) {
         VARIANT(side, border, false, false), VARIANT(side, border, false, true)
 
 const whole_variant variants[] = {VARIANTS(28, 2), VARIANTS(28, 0), VARIANTS(32, 0)};
-const whole_kind kind = {
-    "fused", 70, IMAGES, THREADS, form_of, variants, (int)(sizeof variants / sizeof *variants)};
+const whole_kind kind = {"fused", 70,      IMAGES,   0,
+                         THREADS, form_of, variants, (int)(sizeof variants / sizeof *variants)};
 
 int fused_open(void **state, const model *m, int *max_batch, lenet5_error *err) {
     return whole_open(state, &kind, m, max_batch, err);
@@ -538,4 +538,5 @@ extern const struct backend backend_fused = {"fused",
                                              whole_run,
                                              NULL,
                                              whole_close,
-                                             whole_run_device};
+                                             whole_run_device,
+                                             1};

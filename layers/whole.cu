@@ -9,16 +9,16 @@
 #include <string.h>
 
 enum { UPLOADED, STARTED, COMPUTED, DOWNLOADED, EVENTS };
-enum { ALIGNMENT = 16 }; /* of images on the device, which kernels read in such pieces */
+enum { IMAGE_ALIGNMENT = 16, LOGIT_ALIGNMENT = 8 }; /* on the device, as kernels access them */
 
 struct whole {
     const whole_kind *kind;
     const whole_variant *variant;
-    int max_batch, most_blocks;
-    void *weights;             /* device, owned */
-    uint8_t *bytes;            /* device, owned: images of a batch */
-    float *logits;             /* device, owned */
-    unsigned long long *clock; /* device, owned */
+    int max_batch, units, most_blocks; /* units: multiprocessors */
+    void *weights;                     /* device, owned */
+    uint8_t *bytes;                    /* device, owned: images of a batch */
+    float *logits;                     /* device, owned */
+    unsigned long long *clock;         /* device, owned */
     cudaStream_t stream;
     cudaEvent_t event[EVENTS];
 };
@@ -58,11 +58,11 @@ static int check_card(whole *s, struct lenet5_error *err) {
     const whole_kind *kind = s->kind;
     const whole_variant *v = s->variant;
     const int needed = (int)v->shared;
-    int device, shared, units, major, minor, per_unit;
+    int device, shared, major, minor, per_unit;
     cudaFuncAttributes attributes;
     CUDA_TRY(cudaGetDevice(&device));
     CUDA_TRY(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-    CUDA_TRY(cudaDeviceGetAttribute(&units, cudaDevAttrMultiProcessorCount, device));
+    CUDA_TRY(cudaDeviceGetAttribute(&s->units, cudaDevAttrMultiProcessorCount, device));
     CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
     CUDA_TRY(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
     if (10 * major + minor < kind->capability)
@@ -82,7 +82,7 @@ static int check_card(whole *s, struct lenet5_error *err) {
                                   cudaSharedmemCarveoutMaxShared));
     CUDA_TRY(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_unit, v->kernel, kind->threads,
                                                            v->shared));
-    s->most_blocks = units * per_unit;
+    s->most_blocks = s->units * per_unit;
     return s->most_blocks > 0
                ? 0
                : fail(err, "backend %s: no block fits on this card; backend cuda runs it",
@@ -164,22 +164,47 @@ int whole_open(void **state, const whole_kind *kind, const struct model *m, int 
     return 0;
 }
 
-static int launch(const whole *s, const uint8_t *bytes, int n, float *logits,
-                  unsigned long long *clock, cudaStream_t stream, struct lenet5_error *err) {
-    const int tiles = (int)ceil_div((size_t)n, (size_t)s->kind->images);
+static int launch_tiles(const whole *s, whole_arguments a, int images, cudaStream_t stream,
+                        struct lenet5_error *err) {
+    const int tiles = (int)ceil_div((size_t)a.n, (size_t)images);
     const int blocks = tiles < s->most_blocks ? tiles : s->most_blocks;
-    const whole_arguments a = {bytes, s->weights, logits, n, clock};
+    a.narrow = images != s->kind->images;
     s->variant->kernel<<<blocks, s->kind->threads, s->variant->shared, stream>>>(a);
     CUDA_TRY(cudaGetLastError());
     return 0;
+}
+
+/* Blocks take tiles in rounds. What is left after the last full round goes into a launch of its
+   own if it is little: the card then spreads these blocks over all multiprocessors, one on
+   each, and narrow tiles can be used if there are blocks enough. */
+static int launch(const whole *s, const uint8_t *bytes, int n, float *logits,
+                  unsigned long long *clock, cudaStream_t stream, struct lenet5_error *err) {
+    const whole_kind *kind = s->kind;
+    const int round = kind->images * s->most_blocks;
+    const int few = kind->narrow ? kind->narrow * s->most_blocks : kind->images * s->units;
+    const int rest = n % round, split = rest && rest <= few;
+    const int first = split ? n - rest : n;
+    const size_t pixels = (size_t)s->variant->side * s->variant->side;
+    const whole_arguments full = {bytes, s->weights, logits, first, 0, clock};
+    const whole_arguments last = {
+        bytes + first * pixels, s->weights, logits + (size_t)first * CLASSES, rest, 0, clock};
+    if (first && launch_tiles(s, full, kind->images, stream, err))
+        return -1;
+    return split
+               ? launch_tiles(s, last, kind->narrow ? kind->narrow : kind->images, stream, err)
+               : 0;
 }
 
 int whole_run_device(void *state, const uint8_t *bytes, int n, float *logits, void *stream,
                      struct lenet5_error *err) {
     if (n < 1)
         return fail(err, "batch of %d images; it must have at least 1", n);
-    if ((uintptr_t)bytes % ALIGNMENT)
-        return fail(err, "images at a device address that is no multiple of %d", ALIGNMENT);
+    if ((uintptr_t)bytes % IMAGE_ALIGNMENT || (uintptr_t)logits % LOGIT_ALIGNMENT)
+        return fail(
+            err,
+            "images at device address %p and logits at %p; they must be multiples of %d "
+            "and %d",
+            (const void *)bytes, (void *)logits, IMAGE_ALIGNMENT, LOGIT_ALIGNMENT);
     return launch((const whole *)state, bytes, n, logits, NULL, (cudaStream_t)stream, err);
 }
 

@@ -19,6 +19,7 @@ struct whole_arguments {
     const void *weights;  /* device, as whole_variant.pack made them */
     float *logits;        /* device, n * 10 */
     int n;
+    int narrow;                /* tiles of whole_kind.narrow images */
     unsigned long long *clock; /* NULL, or STAGES sums of cycles over all blocks */
 };
 
@@ -34,6 +35,7 @@ struct whole_kind {
     const char *name;
     int capability; /* least compute capability, 80 is 8.0 */
     int images;     /* of a block's tile */
+    int narrow;     /* of a small tile, which is slower an image but sooner done; 0 if none */
     int threads;    /* of a block */
     form (*form_of)(const family *f);
     const whole_variant *variants;
@@ -48,7 +50,7 @@ int whole_run(void *state, const uint8_t *bytes, const float *floats, int n, flo
               struct lenet5_timing *timing, struct lenet5_error *err);
 void whole_close(void *state);
 
-/* n >= 1 images at a device address that is a multiple of 16 to n * 10 logits on the device, in
+/* n >= 1 images at a device address that is a multiple of 16 to n * 10 logits at one of 8, in
    the order of the stream, a cudaStream_t. Allocates nothing and waits for nothing, so that it
    can be captured in a graph; n may exceed max_batch. */
 int whole_run_device(void *state, const uint8_t *bytes, int n, float *logits, void *stream,
@@ -70,6 +72,6 @@ static __device__ inline void tick(const whole_arguments &a, long long &since, i
 }
 #endif
 
-extern "C" const struct backend backend_fused, backend_tensor;
+extern "C" const struct backend backend_tensor;
 
 #endif
