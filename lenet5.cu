@@ -910,9 +910,12 @@ out:
 
 enum { COMPARE_BATCH = 1000, CPU_REPEATS = 3, GPU_REPEATS = 23, GPU_WARM = 3 };
 
+/* The backends whose single layers are timed: columns of the table. */
+enum column { REFERENCE, SIMD, GPU, COLUMNS };
+
 struct layer_result {
-    double cpu_us, gpu_us; /* median time per image; gpu_us is -1 without a GPU */
-    double error, bound;   /* largest difference, and what it may be at that place */
+    double us[COLUMNS];  /* median time per image; -1 where the column has no backend */
+    double error, bound; /* largest difference from the reference, and what it may be there */
     int ok;
 };
 
@@ -927,10 +930,10 @@ struct backend_result {
 };
 
 struct comparison {
-    struct model model;        /* owned */
-    int n;                     /* images that the layers were timed on */
-    size_t images;             /* images that the backends were timed on */
-    const struct backend *gpu; /* whose layers are timed, NULL if none */
+    struct model model;                     /* owned */
+    int n;                                  /* images that the layers were timed on */
+    size_t images;                          /* images that the backends were timed on */
+    const struct backend *columns[COLUMNS]; /* NULL where there is none */
     char why_no_gpu[512];
     char gpu_name[128], cpu_name[128];
     struct layer_result layers[MAX_LAYERS];
@@ -938,12 +941,10 @@ struct comparison {
     int backend_count, ok;
 };
 
-/* Largest |got - want| and the bound there; ok is 0 if any difference exceeds its bound, and a
-   NaN always does. */
+/* Largest |got - want| and the bound there, kept if larger than what r has; ok turns 0 if any
+   difference exceeds its bound, and a NaN always does. */
 static void check_layer(const float *want, const float *got, const float *bound, size_t count,
                         struct layer_result *r) {
-    r->ok = 1;
-    r->error = -1;
     for (size_t k = 0; k < count; k++) {
         const double error = fabs((double)got[k] - (double)want[k]);
         r->ok &= error <= bound[k];
@@ -954,34 +955,35 @@ static void check_layer(const float *want, const float *got, const float *bound,
     }
 }
 
-/* One row on the images x: the reference's output goes to y, times and errors to r. */
-static int compare_layer(struct comparison *c, void *cpu, void *gpu, int row, const float *x,
-                         float *y, struct layer_result *r, struct lenet5_error *err) {
+/* One row on the images x by every column: the reference's output goes to y, times and errors
+   to r. room holds twice as many numbers as y. */
+static int compare_layer(struct comparison *c, void **states, int row, const float *x, float *y,
+                         float *room, struct layer_result *r, struct lenet5_error *err) {
     const struct layer *l = &c->model.layers[row];
     const size_t count = (size_t)c->n * shape_size(l->out);
+    float *got = room, *bound = room + count;
     double seconds[GPU_REPEATS];
-    int rc = -1;
 
-    if (backend_reference.layer(cpu, row, x, c->n, y, CPU_REPEATS, seconds, err))
-        return -1;
-    r->cpu_us = 1e6 * median(seconds, CPU_REPEATS) / c->n;
-    r->gpu_us = -1;
     r->ok = 1;
-    if (!gpu)
-        return 0;
-    float *got = (float *)malloc(2 * count * sizeof *got), *bound = got + count;
-    if (!got)
-        return fail(err, "out of memory for %zu numbers of layer '%s'", 2 * count, l->name);
-    for (size_t k = 0; k < count; k++)
-        got[k] = NAN; /* what a kernel forgets to write must not look right */
-    if (!layer_bound(l, x, c->n, bound, err) &&
-        !c->gpu->layer(gpu, row, x, c->n, got, GPU_REPEATS, seconds, err)) {
-        r->gpu_us = 1e6 * median(seconds + GPU_WARM, GPU_REPEATS - GPU_WARM) / c->n;
-        check_layer(y, got, bound, count, r);
-        rc = 0;
+    r->error = -1;
+    if (layer_bound(l, x, c->n, bound, err))
+        return -1;
+    for (int k = 0; k < COLUMNS; k++) {
+        const struct backend *b = c->columns[k];
+        const int repeats = k == GPU ? GPU_REPEATS : CPU_REPEATS,
+                  warm = k == GPU ? GPU_WARM : 0;
+        r->us[k] = -1;
+        if (!b)
+            continue;
+        for (size_t j = 0; j < count; j++)
+            got[j] = NAN; /* what a kernel forgets to write must not look right */
+        if (b->layer(states[k], row, x, c->n, k == REFERENCE ? y : got, repeats, seconds, err))
+            return -1;
+        r->us[k] = 1e6 * median(seconds + warm, repeats - warm) / c->n;
+        if (k != REFERENCE)
+            check_layer(y, got, bound, count, r);
     }
-    free(got);
-    return rc;
+    return 0;
 }
 
 /* Every row on the reference's own input for it. */
@@ -991,30 +993,31 @@ static int compare_layers(struct comparison *c, const struct options *o,
     const size_t pixels = (size_t)c->n * shape_size(m->input);
     const double start = clock_seconds();
     size_t largest = shape_size(m->input);
-    int batch = c->n, rc = -1;
-    void *cpu = NULL, *gpu = NULL;
+    void *states[COLUMNS] = {NULL, NULL, NULL};
+    int rc = -1;
 
     for (int k = 0; k < m->count; k++)
         if (shape_size(m->layers[k].out) > largest)
             largest = shape_size(m->layers[k].out);
-    float *x = (float *)malloc((size_t)c->n * largest * sizeof *x);
-    float *y = (float *)malloc((size_t)c->n * largest * sizeof *y);
-    if (!x || !y) {
-        fail(err, "out of memory for the activations of %d images; try a smaller --batch",
-             c->n);
-        goto out;
-    }
+    float *block = (float *)malloc(4 * c->n * largest * sizeof *block);
+    float *x = block, *y = x + c->n * largest, *room = y + c->n * largest;
+    if (!block)
+        return fail(err, "out of memory for the maps of %d images; try a smaller --batch",
+                    c->n);
     for (size_t k = 0; k < pixels; k++)
         x[k] = (float)set->images[k] * m->scale + m->offset;
-    if (backend_reference.open(&cpu, m, &batch, err) ||
-        (c->gpu && c->gpu->open(&gpu, m, &batch, err)))
-        goto out;
-    if (batch < c->n) {
-        fail(err, "the GPU has memory for batches of %d only; try --batch %d", batch, batch);
-        goto out;
+    for (int k = 0; k < COLUMNS; k++) {
+        int batch = c->n;
+        if (c->columns[k] && c->columns[k]->open(&states[k], m, &batch, err))
+            goto out;
+        if (batch < c->n) {
+            fail(err, "the GPU has memory for batches of %d only; try --batch %d", batch,
+                 batch);
+            goto out;
+        }
     }
     for (int k = 0; k < m->count; k++) {
-        if (compare_layer(c, cpu, gpu, k, x, y, &c->layers[k], err))
+        if (compare_layer(c, states, k, x, y, room, &c->layers[k], err))
             goto out;
         c->ok &= c->layers[k].ok;
         float *swap = x;
@@ -1024,11 +1027,10 @@ static int compare_layers(struct comparison *c, const struct options *o,
     }
     rc = 0;
 out:
-    if (c->gpu)
-        c->gpu->close(gpu);
-    backend_reference.close(cpu);
-    free(x);
-    free(y);
+    for (int k = 0; k < COLUMNS; k++)
+        if (c->columns[k])
+            c->columns[k]->close(states[k]);
+    free(block);
     return rc;
 }
 
@@ -1109,20 +1111,22 @@ static int compare_backends(struct comparison *c, const struct options *o,
     return rc;
 }
 
-/* The first backend that has single layers and a GPU, or why there is none. */
-static void find_gpu(struct comparison *c) {
+/* Who fills the columns; the first GPU backend that has single layers, or why there is none. */
+static void find_columns(struct comparison *c) {
     struct lenet5_error err;
     struct device device;
-    fail(&err, "this build is without CUDA (no nvcc was found, or CUDA=0)");
-    for (const struct backend *const *b = backends; *b && !c->gpu; b++)
-        if ((*b)->on_gpu && (*b)->layer && !(*b)->device(&device, &err)) {
-            c->gpu = *b;
-            snprintf(c->gpu_name, sizeof c->gpu_name, "%s", device.name);
-        }
-    if (!c->gpu)
-        snprintf(c->why_no_gpu, sizeof c->why_no_gpu, "%s", err.message);
     backend_reference.device(&device, &err);
     snprintf(c->cpu_name, sizeof c->cpu_name, "%s", device.name);
+    c->columns[REFERENCE] = &backend_reference;
+    c->columns[SIMD] = &backend_simd;
+    fail(&err, "this build is without CUDA (no nvcc was found, or CUDA=0)");
+    for (const struct backend *const *b = backends; *b && !c->columns[GPU]; b++)
+        if ((*b)->on_gpu && (*b)->layer && !(*b)->device(&device, &err)) {
+            c->columns[GPU] = *b;
+            snprintf(c->gpu_name, sizeof c->gpu_name, "%s", device.name);
+        }
+    if (!c->columns[GPU])
+        snprintf(c->why_no_gpu, sizeof c->why_no_gpu, "%s", err.message);
 }
 
 static const char *shape_text(struct shape s, char text[48]) {
@@ -1133,66 +1137,85 @@ static const char *shape_text(struct shape s, char text[48]) {
     return text;
 }
 
+/* Times of the columns and how much faster the GPU is; "-" where there is no such column. */
+static void print_times(const double us[COLUMNS]) {
+    for (int k = 0; k < COLUMNS; k++)
+        if (us[k] < 0)
+            printf(" %10s", "-");
+        else
+            printf(" %10.4f", us[k]);
+    for (int k = REFERENCE; k <= SIMD; k++)
+        if (us[GPU] < 0)
+            printf(" %8s", "-");
+        else
+            printf(" %7.0fx", us[k] / us[GPU]);
+}
+
 static void print_layer_result(const struct layer *l, const struct layer_result *r) {
     char shape[48];
-    printf("%-22s %-12s %9s %10.3f ", l->name, shape_text(l->out, shape),
-           thousands((long long)layer_macs(l)), r->cpu_us);
-    if (r->gpu_us < 0)
-        printf("%10s %9s %10s %10s  -\n", "-", "-", "-", "-");
-    else
-        printf("%10.4f %8.0fx %10.1e %10.1e  %s\n", r->gpu_us, r->cpu_us / r->gpu_us, r->error,
-               r->bound, r->ok ? "ok" : "WRONG");
+    printf("%-20s %-9s %9s", l->name, shape_text(l->out, shape),
+           thousands((long long)layer_macs(l)));
+    print_times(r->us);
+    printf(" %9.1e %9.1e  %s\n", r->error, r->bound, r->ok ? "ok" : "WRONG");
+}
+
+/* Images/s of a backend, 0 if it did not run. */
+static double rate_of(const struct comparison *c, const struct backend *b) {
+    for (int k = 0; k < c->backend_count; k++)
+        if (c->backends[k].backend == b)
+            return c->backends[k].images_per_second;
+    return 0;
 }
 
 static void print_backend_results(const struct comparison *c) {
-    const double base = c->backends[0].images_per_second;
+    const double reference = rate_of(c, &backend_reference), simd = rate_of(c, &backend_simd);
     printf("\nwhole network, %s images, from host memory and back\n\n",
            thousands((long long)c->images));
-    printf("%-10s %14s %9s %12s %12s %12s %12s %10s\n", "backend", "images/s", "speed-up",
-           "upload us", "compute us", "download us", "agreement", "error");
+    printf("%-10s %12s %8s %8s %10s %10s %11s %13s %9s\n", "backend", "images/s", "x ref.",
+           "x simd", "upload us", "compute us", "download us", "agreement", "error");
     for (int k = 0; k < c->backend_count; k++) {
         const struct backend_result *r = &c->backends[k];
         const double per_image = 1e6 / (double)c->images;
         if (*r->why_not)
-            printf("%-10s %14s  %s\n", r->backend->name, "-", r->why_not);
+            printf("%-10s %12s  %s\n", r->backend->name, "-", r->why_not);
         else
-            printf("%-10s %14s %8.1fx %12.4f %12.4f %12.4f %5zu/%-6zu %10.1e  %s\n",
+            printf("%-10s %12s %7.1fx %7.2fx %10.4f %10.4f %11.4f %6zu/%-6zu %9.1e  %s\n",
                    r->backend->name, thousands((long long)r->images_per_second),
-                   r->images_per_second / base, per_image * r->timing.upload,
-                   per_image * r->timing.compute, per_image * r->timing.download, r->agreeing,
-                   c->images, r->error, r->ok ? "ok" : "WRONG");
+                   r->images_per_second / reference, r->images_per_second / simd,
+                   per_image * r->timing.upload, per_image * r->timing.compute,
+                   per_image * r->timing.download, r->agreeing, c->images, r->error,
+                   r->ok ? "ok" : "WRONG");
     }
 }
 
 static void print_comparison(const struct comparison *c, const struct options *o,
                              const struct dataset *set) {
-    double cpu = 0, gpu = 0;
-    printf("weights   %s\ndata      %s, layers on %s images at once\nCPU       %s, one core\n"
-           "GPU       %s\n\n",
+    struct layer_result all;
+    memset(&all, 0, sizeof all);
+    printf("weights   %s\ndata      %s, layers on %s images at once\nCPU       %s\nGPU       "
+           "%s\n\n",
            weights_path(o), long_name(set), thousands(c->n), c->cpu_name,
-           c->gpu ? c->gpu_name : "-");
-    printf("%-22s %-12s %9s %10s %10s %9s %10s %10s\n", "layer", "output", "mult-adds",
-           "CPU us", "GPU us", "speed-up", "error", "bound");
+           c->columns[GPU] ? c->gpu_name : "-");
+    printf("%-20s %-9s %9s %10s %10s %10s %8s %8s %9s %9s\n", "layer", "output", "mult-adds",
+           "reference", "simd", "GPU", "x ref.", "x simd", "error", "bound");
     for (int k = 0; k < c->model.count; k++) {
         print_layer_result(&c->model.layers[k], &c->layers[k]);
-        cpu += c->layers[k].cpu_us;
-        gpu += c->layers[k].gpu_us;
+        for (int j = 0; j < COLUMNS; j++)
+            all.us[j] += c->layers[k].us[j];
     }
-    printf("%-22s %-12s %9s %10.3f ", "all layers", "", "", cpu);
-    if (c->gpu)
-        printf("%10.4f %8.0fx\n", gpu, cpu / gpu);
-    else
-        printf("%10s %9s\n", "-", "-");
-    printf(
-        "times are per image, the median of %d (CPU) and %d (GPU) runs, copies not counted;\n"
-        "error is the largest difference from the reference on the same input, bound is\n"
-        "what rounding may make of it there\n",
-        CPU_REPEATS, GPU_REPEATS - GPU_WARM);
+    printf("%-20s %-9s %9s", "all layers", "", "");
+    print_times(all.us);
+    printf("\n\ntimes are microseconds per image, the median of %d (CPU) and %d (GPU) runs, "
+           "copies\n"
+           "not counted; reference uses one core, simd all of them; error is the largest\n"
+           "difference of simd or GPU from the reference on the same input, bound is what\n"
+           "rounding may make of it there\n",
+           CPU_REPEATS, GPU_REPEATS - GPU_WARM);
     print_backend_results(c);
     if (!c->ok)
         printf("\nsomething is WRONG: a result lies outside its bound\n");
-    if (!c->gpu)
-        printf("\nno GPU columns: %s\n", c->why_no_gpu);
+    if (!c->columns[GPU])
+        printf("\nno GPU column: %s\n", c->why_no_gpu);
 }
 
 static json_t *number_or_null(int there, double value) {
@@ -1205,14 +1228,13 @@ static json_t *comparison_json(const struct comparison *c, const struct options 
     for (int k = 0; k < c->model.count; k++) {
         const struct layer *l = &c->model.layers[k];
         const struct layer_result *r = &c->layers[k];
-        const int on_gpu = c->gpu != NULL;
         json_array_append_new(
-            layers, json_pack("{s:s, s:s, s:[i, i, i], s:I, s:f, s:o, s:o, s:o, s:b}", "name",
-                              l->name, "op", op_name(l->op), "out_shape", l->out.c, l->out.h,
-                              l->out.w, "macs", (json_int_t)layer_macs(l), "cpu_us", r->cpu_us,
-                              "gpu_us", number_or_null(on_gpu, r->gpu_us), "max_abs_error",
-                              number_or_null(on_gpu, r->error), "bound",
-                              number_or_null(on_gpu, r->bound), "ok", r->ok));
+            layers,
+            json_pack("{s:s, s:s, s:[i, i, i], s:I, s:f, s:f, s:o, s:f, s:f, s:b}", "name",
+                      l->name, "op", op_name(l->op), "out_shape", l->out.c, l->out.h, l->out.w,
+                      "macs", (json_int_t)layer_macs(l), "cpu_us", r->us[REFERENCE], "simd_us",
+                      r->us[SIMD], "gpu_us", number_or_null(r->us[GPU] >= 0, r->us[GPU]),
+                      "max_abs_error", r->error, "bound", r->bound, "ok", r->ok));
     }
     for (int k = 0; k < c->backend_count; k++) {
         const struct backend_result *r = &c->backends[k];
@@ -1230,8 +1252,8 @@ static json_t *comparison_json(const struct comparison *c, const struct options 
     return json_pack("{s:i, s:s, s:s, s:{s:s, s:I}, s:i, s:s, s:s, s:s, s:o, s:o, s:b}",
                      "version", JSON_VERSION, "mode", "compare", "weights", weights_path(o),
                      "dataset", "name", set->name, "images", (json_int_t)c->images, "batch",
-                     c->n, "cpu", c->cpu_name, "gpu", c->gpu ? c->gpu_name : "", "why_no_gpu",
-                     c->why_no_gpu, "layers", layers, "backends", list, "ok", c->ok);
+                     c->n, "cpu", c->cpu_name, "gpu", c->gpu_name, "why_no_gpu", c->why_no_gpu,
+                     "layers", layers, "backends", list, "ok", c->ok);
 }
 
 static int mode_compare(const struct options *o, struct lenet5_error *err) {
@@ -1256,7 +1278,7 @@ static int mode_compare(const struct options *o, struct lenet5_error *err) {
         goto out;
     c->n = (size_t)wanted < set.count ? wanted : (int)set.count;
     c->images = set.count;
-    find_gpu(c);
+    find_columns(c);
     if (compare_layers(c, o, &set, err) ||
         compare_backends(c, o, &set, lenet5_info(net)->classes, err))
         goto out;

@@ -52,13 +52,15 @@ struct backend {
        cudaStream_t, and nothing is allocated or waited for. NULL on the CPU. */
     int (*run_device)(void *state, const uint8_t *bytes, int n, float *logits, void *stream,
                       struct lenet5_error *err);
+
+    int bytes_only; /* run refuses floats */
 };
 
 /* Every backend of this build, in the order in which "auto" tries them; ends with NULL. */
 extern const struct backend *const backends[];
 
-extern const struct backend backend_reference;
-extern const struct backend backend_cuda;
+extern const struct backend backend_reference, backend_simd;
+extern const struct backend backend_fused, backend_cuda;
 
 /* The backend of that name, or NULL with the names that there are. */
 const struct backend *backend_find(const char *name, struct lenet5_error *err);

@@ -14,7 +14,10 @@ enum { DEFAULT_BATCH = 4096, MOST_BATCH = 1 << 24 };
 struct lenet5 {
     struct model model; /* owned */
     const struct backend *backend;
-    void *state; /* owned, the backend's */
+    void *state;                      /* owned, the backend's */
+    const struct backend *for_floats; /* the same, or another where that one takes bytes only */
+    void *floats_state;
+    int named; /* the backend was asked for by name */
     struct device device;
     struct lenet5_error note; /* why not a better backend, or why a smaller batch */
     struct lenet5_info info;
@@ -97,10 +100,11 @@ static int open_model(struct lenet5 **out, struct model *m,
         return fail(err, "out of memory");
     }
     net->model = *m;
+    net->named = strcmp(name, "auto") != 0;
     if (batch < 1 || batch > MOST_BATCH)
         fail(err, "max_batch of %d; it must be 1 to %d, or 0 for %d", batch, MOST_BATCH,
              DEFAULT_BATCH);
-    else if (!strcmp(name, "auto"))
+    else if (!net->named)
         rc = bind_first(net, &batch, err);
     else if ((b = backend_find(name, err)))
         rc = bind_backend(net, b, &batch, err);
@@ -137,17 +141,17 @@ struct lenet5_timing lenet5_timing(const struct lenet5 *net) {
     return net->timing;
 }
 
-/* Feeds the backend in batches that it accepts. */
-static int run(struct lenet5 *net, const uint8_t *bytes, const float *floats, size_t n,
-               float *logits, struct lenet5_error *err) {
+/* Feeds a backend in batches that it accepts. */
+static int run(struct lenet5 *net, const struct backend *b, void *state, const uint8_t *bytes,
+               const float *floats, size_t n, float *logits, struct lenet5_error *err) {
     const size_t pixels = shape_size(net->model.input);
     const size_t classes = (size_t)net->info.classes, most = (size_t)net->info.max_batch;
     net->timing = (struct lenet5_timing){0, 0, 0};
     for (size_t i = 0; i < n; i += most) {
         const int batch = (int)(n - i < most ? n - i : most);
-        if (net->backend->run(net->state, bytes ? bytes + i * pixels : NULL,
-                              floats ? floats + i * pixels : NULL, batch, logits + i * classes,
-                              &net->timing, err))
+        if (b->run(state, bytes ? bytes + i * pixels : NULL,
+                   floats ? floats + i * pixels : NULL, batch, logits + i * classes,
+                   &net->timing, err))
             return -1;
     }
     return 0;
@@ -155,12 +159,38 @@ static int run(struct lenet5 *net, const uint8_t *bytes, const float *floats, si
 
 int lenet5_run(struct lenet5 *net, const uint8_t *images, size_t n, float *logits,
                struct lenet5_error *err) {
-    return run(net, images, NULL, n, logits, err);
+    return run(net, net->backend, net->state, images, NULL, n, logits, err);
+}
+
+/* The backend for floats: the bound one, or the first other that takes them at full batch. */
+static int bind_floats(struct lenet5 *net, struct lenet5_error *err) {
+    if (!net->backend->bytes_only) {
+        net->for_floats = net->backend;
+        net->floats_state = net->state;
+        return 0;
+    }
+    if (net->named)
+        return fail(err,
+                    "backend %s takes images as bytes only; backend cuda or auto takes floats",
+                    net->backend->name);
+    for (const struct backend *const *b = backends; *b; b++) {
+        int batch = net->info.max_batch;
+        if (!(*b)->bytes_only && !(*b)->open(&net->floats_state, &net->model, &batch, err)) {
+            net->for_floats = *b;
+            if (batch == net->info.max_batch)
+                return 0;
+            (*b)->close(net->floats_state);
+            net->for_floats = NULL;
+        }
+    }
+    return fail(err, "no backend can take batches of %d images as floats", net->info.max_batch);
 }
 
 int lenet5_run_floats(struct lenet5 *net, const float *images, size_t n, float *logits,
                       struct lenet5_error *err) {
-    return run(net, NULL, images, n, logits, err);
+    if (!net->for_floats && bind_floats(net, err))
+        return -1;
+    return run(net, net->for_floats, net->floats_state, NULL, images, n, logits, err);
 }
 
 int lenet5_run_device(struct lenet5 *net, const uint8_t *images, size_t n, float *logits,
@@ -185,6 +215,8 @@ int lenet5_argmax(const float *logits, int classes) {
 void lenet5_close(struct lenet5 *net) {
     if (!net)
         return;
+    if (net->for_floats && net->for_floats != net->backend)
+        net->for_floats->close(net->floats_state);
     if (net->backend)
         net->backend->close(net->state);
     blob_free(&net->model);

@@ -23,7 +23,8 @@
  * program opens one a thread. lenet5_info and what it points to are constant and may be read
  * from any thread.
  *
- * Memory. All of it is taken in lenet5_open; lenet5_run allocates nothing.
+ * Memory. All of it is taken in lenet5_open; lenet5_run allocates nothing, lenet5_run_floats at
+ * most in its first call.
  *
  * Left out: training, networks that branch, other number formats than float32.
  */
@@ -106,7 +107,9 @@ LENET5_API int lenet5_run(struct lenet5 *net, const uint8_t *images, size_t n, f
                           struct lenet5_error *err);
 
 /* The same on floats that are already scaled as the network wants them (scale and offset are
-   not applied). They must be finite. */
+   not applied). They must be finite. Where the backend takes bytes only ("fused"), the first
+   call opens the next best beside it, unless the backend was asked for by name: then it fails.
+ */
 LENET5_API int lenet5_run_floats(struct lenet5 *net, const float *images, size_t n,
                                  float *logits, struct lenet5_error *err);
 

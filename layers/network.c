@@ -18,10 +18,9 @@ static const char *const activation_names[ACT_END] = {
 
 const struct backend *const backends[] = {
 #ifdef LENET5_CUDA
-    &backend_cuda,
+    &backend_fused, &backend_cuda,
 #endif
-    &backend_reference,
-    NULL,
+    &backend_simd,  &backend_reference, NULL,
 };
 
 const char *op_name(enum op op) {

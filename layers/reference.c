@@ -125,12 +125,12 @@ static void reference_close(void *state) {
     free(s);
 }
 
-const struct backend backend_reference = {"reference",
-                                          "plain C loops, one core",
-                                          0,
-                                          reference_device,
-                                          reference_open,
-                                          reference_run,
-                                          reference_layer,
-                                          reference_close,
-                                          NULL};
+const struct backend backend_reference = {
+    .name = "reference",
+    .summary = "plain C loops, one core: the definition of right",
+    .device = reference_device,
+    .open = reference_open,
+    .run = reference_run,
+    .layer = reference_layer,
+    .close = reference_close,
+};

@@ -277,7 +277,7 @@ INLINE void NAME(conv_row)(const struct stage *s, const struct pack *k, const fl
     p.b_step = straight ? LANES : (size_t)l->stride_w * cell;
     p.y_a = channel;
     p.y_b = LANES;
-    p.kept = l->out.c - g * k->a;
+    p.kept = k->a; /* the strip has room for the group */
     const float *a = k->weight + (size_t)g * l->in.c * window + (size_t)us.from * p.a_row;
     const float *b =
         x + ((size_t)(h + us.from) * s->in.pitch + s->in.left - l->pad_left) * cell;
@@ -425,7 +425,7 @@ INLINE vec NAME(scaled)(const uint8_t *bytes, float scale, float offset) {
     return __builtin_convertvector(v, vec) * SPREAD(scale) + SPREAD(offset);
 }
 
-/* n <= LANES images' bytes into lanes; the others' lanes enter as byte 0. */
+/* n <= LANES images' bytes into lanes; what enters in the others' is of no account. */
 KERNEL void NAME(load_bytes)(const struct plane *to, const uint8_t *bytes, float scale,
                              float offset, int n, float *y) {
     const size_t pixels = (size_t)to->c * to->h * to->w;
@@ -450,8 +450,6 @@ KERNEL void NAME(load_bytes)(const struct plane *to, const uint8_t *bytes, float
             PUT(at, NAME(scaled)(block + p * LANES, scale, offset));
             q++;
         }
-        if (n < LANES)
-            memset(block, 0, sizeof block);
     }
 }
 
