@@ -1034,8 +1034,8 @@ out:
     return rc;
 }
 
-/* Compares a backend's logits with the reference's: up to 1e-4, relative above 1, and the same
-   predictions except where the reference's best two are closer than that. */
+/* Compares a backend's logits with the reference's: within its tolerance, relative above 1, and
+   the same predictions except where the reference's best two are closer than that. */
 static void check_logits(struct backend_result *r, const float *want, const float *got,
                          size_t images, int classes) {
     r->ok = 1;
@@ -1049,10 +1049,10 @@ static void check_logits(struct backend_result *r, const float *want, const floa
             scale = fmax(scale, fabs((double)want[k]));
             if (!(error <= r->error))
                 r->error = error;
-            r->ok &= error <= 1e-4 * fmax(1, fabs((double)want[k]));
+            r->ok &= error <= r->backend->tolerance * fmax(1, fabs((double)want[k]));
         }
         r->agreeing += a == b;
-        r->ok &= a == b || want[a] - want[b] <= 2e-4 * scale;
+        r->ok &= a == b || want[a] - want[b] <= 2 * r->backend->tolerance * scale;
     }
 }
 

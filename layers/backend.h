@@ -23,6 +23,8 @@ struct device {
     size_t memory_total, memory_free; /* bytes */
 };
 
+#define EXACT 1e-4
+
 struct backend {
     const char *name;
     const char *summary; /* half a line for --info */
@@ -54,13 +56,17 @@ struct backend {
                       struct lenet5_error *err);
 
     int bytes_only; /* run refuses floats */
+
+    /* How far a logit may be from the reference's, relative above 1: EXACT where all sums are
+       float32, more where operands are shorter; "auto" picks only exact backends. */
+    double tolerance;
 };
 
-/* Every backend of this build, in the order in which "auto" tries them; ends with NULL. */
+/* Every backend of this build; "auto" tries the exact ones in this order. Ends with NULL. */
 extern const struct backend *const backends[];
 
 extern const struct backend backend_reference, backend_simd;
-extern const struct backend backend_fused, backend_cuda;
+extern const struct backend backend_fused, backend_tensor, backend_cuda;
 
 /* The backend of that name, or NULL with the names that there are. */
 const struct backend *backend_find(const char *name, struct lenet5_error *err);

@@ -4,8 +4,8 @@
  * the loops over i, r and q.
  *
  * A thread computes GROUP output channels of its position, so that every pixel it reads serves
- * GROUP multiply-adds; the weights of one input channel, which all threads of a block share, are
- * staged in shared memory, those of a group side by side. Neighbouring threads compute
+ * GROUP multiply-adds; the weights of one input channel, which all threads of a block share,
+ * are staged in shared memory, those of a group side by side. Neighbouring threads compute
  * neighbouring columns, so that a warp reads neighbouring pixels.
  */
 #include "cuda.cuh"
@@ -52,7 +52,8 @@ static __global__ void conv_kernel(struct layer l, const float *x, float *y, siz
 }
 
 template <int GROUP>
-static void launch(const struct layer *l, const float *x, float *y, int n, cudaStream_t stream) {
+static void launch(const struct layer *l, const float *x, float *y, int n,
+                   cudaStream_t stream) {
     const size_t positions = (size_t)n * l->out.h * l->out.w;
     const size_t staged = sizeof(float) * GROUP * l->kernel_h * l->kernel_w;
     const dim3 grid(ceil_div(positions, BLOCK), ceil_div(l->out.c, GROUP));

@@ -284,4 +284,6 @@ extern const struct backend backend_cuda = {"cuda",
                                             cuda_run,
                                             cuda_layer,
                                             cuda_close,
-                                            cuda_run_device};
+                                            cuda_run_device,
+                                            0,
+                                            EXACT};

@@ -539,4 +539,5 @@ extern const struct backend backend_fused = {"fused",
                                              NULL,
                                              whole_close,
                                              whole_run_device,
-                                             1};
+                                             1,
+                                             EXACT};

@@ -43,11 +43,13 @@ static int bind_backend(struct lenet5 *net, const struct backend *b, int *batch,
     return 0;
 }
 
-/* "auto": the first backend that opens. The first refusal is kept as the note. */
+/* "auto": the first exact backend that opens. The first refusal is kept as the note. */
 static int bind_first(struct lenet5 *net, int *batch, struct lenet5_error *err) {
     for (const struct backend *const *b = backends; *b; b++) {
         int granted = *batch;
         struct lenet5_error why;
+        if ((*b)->tolerance > EXACT)
+            continue;
         if (!bind_backend(net, *b, &granted, &why)) {
             *batch = granted;
             return 0;

@@ -18,7 +18,7 @@ static const char *const activation_names[ACT_END] = {
 
 const struct backend *const backends[] = {
 #ifdef LENET5_CUDA
-    &backend_fused, &backend_cuda,
+    &backend_fused, &backend_cuda,      &backend_tensor,
 #endif
     &backend_simd,  &backend_reference, NULL,
 };

@@ -133,4 +133,5 @@ const struct backend backend_reference = {
     .run = reference_run,
     .layer = reference_layer,
     .close = reference_close,
+    .tolerance = EXACT,
 };

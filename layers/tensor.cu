@@ -619,4 +619,5 @@ extern const struct backend backend_tensor = {
     NULL,
     whole_close,
     whole_run_device,
-    1};
+    1,
+    1e-3};
