@@ -364,7 +364,7 @@ static void test_batches_refused(void **state) {
                  batches[k], MOST_IMAGES);
         assert_int_equal(b->run(opened, &byte, NULL, batches[k], number + 1, NULL, &run), -1);
         assert_string_equal(run.message, want);
-        if (b->layer) { /* the others may take no floats at all */
+        if (b->layer) {
             assert_int_equal(
                 b->run(opened, NULL, number, batches[k], number + 1, NULL, &floats), -1);
             assert_string_equal(floats.message, want);
@@ -669,6 +669,40 @@ static void test_counts(void **state) {
     blob_free(&m);
 }
 
+/* A map that is not square, which LeNet-5 has nowhere. */
+static void test_counts_not_square(void **state) {
+    (void)state;
+    struct rng r = {SEED};
+    struct model m;
+    model_start(&m, 3, 9, 5);
+    add_conv(&m, 2, (struct window){2, 3, 1, 1, 0, 0, 0, 0}, ACT_LINEAR);
+    model_add(&m, OP_SCALE, 0, NO_WINDOW, ACT_LINEAR, 1);
+    add_dense(&m, 7, ACT_LINEAR);
+    model_finish(&m, REAL, &r);
+    assert_int_equal(layer_macs(&m.layers[0]), 2 * 3 * 2 * 3 * 8 * 3);
+    assert_int_equal(layer_macs(&m.layers[1]), 0);
+    assert_int_equal(layer_macs(&m.layers[2]), 7 * 2 * 8 * 3);
+    assert_true(m.layers[1].weights == 2 && m.layers[1].biases == 2);
+    blob_free(&m);
+}
+
+/* Near zero the bounds above are wide: there, no formula may lose small numbers to a
+   cancellation. */
+static void test_small_arguments(void **state) {
+    (void)state;
+    static const float small[] = {1e-20f, -1e-20f, 3e-6f, -3e-6f, 0.01f, -0.01f};
+    for (int k = 0; k < ACTIVATION_CASES; k++)
+        for (int j = 0; j < 6; j++) {
+            const double want =
+                activate64(ACTIVATIONS[k].activation, ACTIVATIONS[k].param, small[j]);
+            const double got =
+                activate(ACTIVATIONS[k].activation, ACTIVATIONS[k].param, small[j]);
+            if (!(fabs(got - want) <= 1e-6 * fabs(want)))
+                fail_msg("%s(%g) is %.9g, must be %.9g",
+                         activation_name(ACTIVATIONS[k].activation), small[j], got, want);
+        }
+}
+
 /* A checker that finds nothing is worth nothing. */
 static void test_checker_notices(void **state) {
     (void)state;
@@ -696,6 +730,8 @@ int main(void) {
         {"the checker notices a wrong number, a NaN, a torn guard", test_checker_notices, ONCE},
         {"names of ops and activations", test_names, ONCE},
         {"parameters and multiply-adds of LeNet-5", test_counts, ONCE},
+        {"the same where maps are not square", test_counts_not_square, ONCE},
+        {"activations of small numbers", test_small_arguments, ONCE},
         {"the bound is its formula", test_bound_is_its_formula, ONCE},
         {"every activation is tested", test_every_activation_is_tested, ONCE},
         {"softmax of lenet5.h", test_public_softmax, ONCE},
