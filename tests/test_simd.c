@@ -295,51 +295,57 @@ static void test_real(void **state) {
 
 /* ---- LeNet-5: bytes, batches, threads ---- */
 
+enum { IMAGES = 301 };
+
+/* Batches of many sizes, from the end of x, have the bits that each image has alone. */
+static void check_batches(const struct simd_set *set, void *simd, int threads, const uint8_t *x,
+                          const float *alone) {
+    static const int batches[] = {1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 63, 100, IMAGES};
+    struct lenet5_error err;
+    for (size_t k = 0; k < sizeof batches / sizeof *batches; k++) {
+        const int n = batches[k], first = IMAGES - n;
+        struct guarded y = guarded_floats((size_t)n * 10);
+        if (backend_simd.run(simd, x + (size_t)first * 784, NULL, n, y.at, NULL, &err))
+            fail_msg("%s", err.message);
+        if (memcmp(y.at, alone + 10 * first, (size_t)n * 10 * sizeof(float)))
+            fail_msg("%s, %d threads: %d images differ from one by one", set->name, threads, n);
+        assert_true(guarded_intact(&y));
+        guarded_free(&y);
+    }
+    struct guarded y = guarded_floats((IMAGES + 1) * 10);
+    assert_int_equal(backend_simd.run(simd, x, NULL, IMAGES + 1, y.at, NULL, &err), -1);
+    assert_int_equal(backend_simd.run(simd, x, NULL, 0, y.at, NULL, &err), -1);
+    guarded_free(&y);
+}
+
 static void lenet5_of_set(const struct simd_set *set) {
-    enum { MOST = 301 };
-    static const int batches[] = {1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 63, 100, MOST};
+    static float alone[IMAGES * 10], want[IMAGES * 10];
     struct rng r = {SEED};
     struct lenet5_error err;
     struct model m;
     make_lenet5(&m);
     model_finish(&m, REAL, &r);
-    const size_t pixels = shape_size(m.input);
-    struct guarded x = guarded_new(MOST * pixels);
-    static float alone[MOST * 10], want[MOST * 10];
-    for (size_t k = 0; k < MOST * pixels; k++)
+    struct guarded x = guarded_new(IMAGES * 784);
+    for (size_t k = 0; k < IMAGES * 784; k++)
         ((uint8_t *)x.at)[k] = (uint8_t)rng_int(&r, 0, 255);
     guarded_read_only(&x);
-    void *reference = open_backend(&backend_reference, &m, MOST);
-    assert_int_equal(backend_reference.run(reference, x.at, NULL, MOST, want, NULL, &err), 0);
+    void *reference = open_backend(&backend_reference, &m, IMAGES);
+    assert_int_equal(backend_reference.run(reference, x.at, NULL, IMAGES, want, NULL, &err), 0);
     backend_reference.close(reference);
     for (int threads = 1; threads <= 4; threads++) {
         set_environment(set->name, threads);
-        void *simd = open_backend(&backend_simd, &m, MOST);
-        for (int i = 0; threads == 1 && i < MOST; i++)
-            assert_int_equal(backend_simd.run(simd, (uint8_t *)x.at + (size_t)i * pixels, NULL,
-                                              1, alone + 10 * i, NULL, &err),
+        void *simd = open_backend(&backend_simd, &m, IMAGES);
+        for (int i = 0; threads == 1 && i < IMAGES; i++)
+            assert_int_equal(backend_simd.run(simd, (uint8_t *)x.at + (size_t)i * 784, NULL, 1,
+                                              alone + 10 * i, NULL, &err),
                              0);
-        for (size_t k = 0; k < sizeof batches / sizeof *batches; k++) {
-            const int n = batches[k], first = MOST - n;
-            struct guarded y = guarded_floats((size_t)n * 10);
-            if (backend_simd.run(simd, (uint8_t *)x.at + (size_t)first * pixels, NULL, n, y.at,
-                                 NULL, &err))
-                fail_msg("%s", err.message);
-            if (memcmp(y.at, alone + 10 * first, (size_t)n * 10 * sizeof(float)))
-                fail_msg("%s, %d threads: %d images differ from one by one", set->name, threads,
-                         n);
-            assert_true(guarded_intact(&y));
-            guarded_free(&y);
-        }
-        assert_int_equal(backend_simd.run(simd, x.at, NULL, MOST + 1, want, NULL, &err), -1);
-        assert_int_equal(backend_simd.run(simd, x.at, NULL, 0, want, NULL, &err), -1);
+        check_batches(set, simd, threads, x.at, alone);
         backend_simd.close(simd);
     }
-    for (int i = 0; i < MOST; i++) {
+    for (int i = 0; i < IMAGES; i++)
         assert_int_equal(lenet5_argmax(alone + 10 * i, 10), lenet5_argmax(want + 10 * i, 10));
-        for (int k = 0; k < 10; k++)
-            assert_true(fabsf(alone[10 * i + k] - want[10 * i + k]) <= 1e-5f);
-    }
+    for (int k = 0; k < 10 * IMAGES; k++)
+        assert_true(fabsf(alone[k] - want[k]) <= 1e-5f);
     guarded_free(&x);
     blob_free(&m);
 }
