@@ -101,8 +101,8 @@ tests: $(TESTS)
 test: all tests convert ## run every test; ends with a count
 	@scripts/setup.sh test && BUILD=$(BUILD) scripts/run_tests.sh
 
-bench: all convert ## time every backend over batch sizes
-	@./lenet5 --compare
+bench: all convert ## throughput and latency of every backend over batch sizes
+	@./lenet5 --bench
 
 asan: ## run every test under the address and undefined-behaviour sanitizers, without CUDA
 	@$(MAKE) --no-print-directory CUDA=0 SANITIZE=address,undefined test
