@@ -129,11 +129,11 @@ cuda_libs() {
     good --help
     [ "$err" = "" ]
     local option
-    for option in eval compare info show identify weights data dataset backend batch limit json \
-        quiet help version; do
+    for option in eval compare bench info show identify weights data dataset backend batch \
+        limit json quiet help version; do
         [ "$(grep -cE "^  --$option +" <<<"$out")" = 1 ]
     done
-    [ "$(grep -cE '^  --' <<<"$out")" = 15 ]
+    [ "$(grep -cE '^  --' <<<"$out")" = 16 ]
     [ "$(awk 'length > 96' <<<"$out")" = "" ]
     cp "$T/out" "$T/help"
     good --eval --help --limit 3
@@ -146,10 +146,10 @@ cuda_libs() {
 }
 
 @test "no mode, two modes, unknown options" {
-    misused "nothing to do: give --eval, --compare, --info or --show N"
-    misused "nothing to do: give --eval, --compare, --info or --show N" --quiet --json
-    misused "--info: only one of --eval, --compare, --info and --show at a time" --eval --info
-    misused "--show: only one of --eval, --compare, --info and --show at a time" --eval --show 3
+    misused "nothing to do: give --eval, --compare, --bench, --info or --show N"
+    misused "nothing to do: give --eval, --compare, --bench, --info or --show N" --quiet --json
+    misused "--info: only one of --eval, --compare, --bench, --info and --show at a time" --eval --info
+    misused "--show: only one of --eval, --compare, --bench, --info and --show at a time" --eval --show 3
     misused "there is no option --evaluate" --evaluate
     misused "there is no option --eva" --eva
     misused "there is no option --" --
@@ -166,7 +166,7 @@ cuda_libs() {
     for option in weights:FILE data:DIR dataset:NAME backend:NAME batch:N limit:N show:N; do
         misused "--${option%:*} needs a value: ${option#*:}" --eval "--${option%:*}"
     done
-    for option in eval compare info help version json quiet identify; do
+    for option in eval compare bench info help version json quiet identify; do
         misused "--$option takes no value" "--$option=1"
     done
     for option in --batch --limit; do
@@ -199,7 +199,7 @@ cuda_libs() {
         good --info --weights "$BLOBS/three.bin"
         grep -qE '^  cuda .*: not here: .' <<<"$out"
         eval_sample --weights "$BLOBS/three.bin"
-        [[ "$err" == *"note: not cuda: "* ]]
+        [[ "$err" == *"note: not $(backends | head -1): "* ]]
     else
         [ "$status" = 2 ]
         [[ "$err" == "lenet5: backend 'cuda' is not in this build, which has: "*"; see lenet5\
@@ -382,6 +382,15 @@ cuda_libs() {
         json 'd["gpu"] == "" and d["why_no_gpu"] != ""' \
             'all(l["gpu_us"] is None for l in d["layers"])'
     fi
+}
+
+@test "--bench --json: every batch size of the backend that was asked for" {
+    good --bench --backend reference --weights "$BLOBS/tiny.bin" --json
+    json 'd["version"] == 1 and d["mode"] == "bench" and d["cpu"] != "" and d["gpu"] == ""' \
+        '[p["batch"] for p in d["points"]] == [4 ** k for k in range(9)]' \
+        'all(p["backend"] == "reference" and p["runs"] >= 3 and p["images_per_second"] > 0 and
+        p["median"] <= p["p90"] <= p["p99"] <= p["p99.9"] for p in d["points"])' \
+        'list(d["first_call"]) == ["reference"] and d["gpu_pays_from"] is None'
 }
 
 # ---- broken and missing files ----
@@ -638,6 +647,7 @@ scores() {
     [ -n "$DATA" ] || skip "the data sets are not here: make data fetches them"
     refused 1 "$DATA/mnist holds mnist, not fashion_mnist: give another --data or --dataset" \
         --eval --weights "$BLOBS/three.bin" --data "$DATA/mnist" --dataset fashion_mnist --quiet
-    good --eval --weights "$BLOBS/three.bin" --data "$DATA" --dataset fashion_mnist --limit 10
+    good --eval --weights "$BLOBS/three.bin" --data "$DATA" --dataset fashion_mnist --limit 10 \
+        --backend reference
     [ "$err" = "note: trained on mnist, evaluated on another data set: fashion_mnist" ]
 }
