@@ -60,22 +60,17 @@ enum { TANH_VECTORS = 4 };
 #define HIGH_HALVES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 
 /* Tiles whose sums, operands and one number more fit into 16 registers; into 32 fit all. */
+/* clang-format off */
 #define NARROW_TILES(T)                                                                        \
-    T(1, 1)                                                                                    \
-    T(1, 2)                                                                                    \
-    T(2, 1)                                                                                    \
-    T(2, 2) T(3, 1) T(3, 2) T(4, 1) T(4, 2) T(5, 1) T(5, 2) T(6, 1) T(6, 2) T(8, 1) T(10, 1)
+    T(1, 1) T(1, 2) T(2, 1) T(2, 2) T(3, 1) T(3, 2) T(4, 1) T(4, 2) T(5, 1) T(5, 2) T(6, 1)    \
+    T(6, 2) T(8, 1) T(10, 1)
 #define TILES_16(T)                                                                            \
-    NARROW_TILES(T)                                                                            \
-    T(1, 3)                                                                                    \
-    T(1, 4) T(1, 5) T(1, 6) T(1, 8) T(2, 3) T(2, 4) T(2, 5) T(2, 6) T(3, 3) T(3, 4) T(4, 3)
+    NARROW_TILES(T) T(1, 3) T(1, 4) T(1, 5) T(1, 6) T(1, 8) T(2, 3) T(2, 4) T(2, 5) T(2, 6)    \
+    T(3, 3) T(3, 4) T(4, 3)
 #define TILES_32(T)                                                                            \
-    TILES_16(T)                                                                                \
-    T(2, 8)                                                                                    \
-    T(3, 5)                                                                                    \
-    T(3, 6)                                                                                    \
-    T(3, 8) T(4, 4) T(4, 5) T(4, 6) T(5, 3) T(5, 4) T(5, 5) T(6, 3) T(6, 4) T(8, 2) T(8, 3)    \
-        T(10, 2)
+    TILES_16(T) T(2, 8) T(3, 5) T(3, 6) T(3, 8) T(4, 4) T(4, 5) T(4, 6) T(5, 3) T(5, 4)        \
+    T(5, 5) T(6, 3) T(6, 4) T(8, 2) T(8, 3) T(10, 2)
+/* clang-format on */
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -164,13 +159,13 @@ struct worker {
 struct simd {
     const struct model *model;
     const struct simd_set *set;
-    int max_batch, count, stages;
+    int max_batch, threads, stages;
     int64_t macs;                                   /* of one image */
     struct pack block[MAX_LAYERS], one[MAX_LAYERS]; /* of each row */
     struct stage alone[MAX_LAYERS],
         chain[MAX_LAYERS];   /* each row; and in one go to the logits */
     float *weights, *memory; /* owned */
-    struct worker *workers;  /* owned, count of them */
+    struct worker *workers;  /* owned, one a thread */
     struct threads *team;    /* owned */
 };
 
@@ -414,14 +409,14 @@ static int make_workers(struct simd *s, struct lenet5_error *err) {
     const size_t each = 2 * map + strip_up;
     if (each > MOST_FLOATS)
         return fail(err, "maps of %zu numbers an image are too large for backend simd", cells);
-    if ((size_t)s->count > MOST_FLOATS / each)
-        s->count = (int)(MOST_FLOATS / each);
-    s->memory = aligned_alloc(64, each * (size_t)s->count * sizeof *s->memory);
-    s->workers = calloc((size_t)s->count, sizeof *s->workers);
+    if ((size_t)s->threads > MOST_FLOATS / each)
+        s->threads = (int)(MOST_FLOATS / each);
+    s->memory = aligned_alloc(64, each * (size_t)s->threads * sizeof *s->memory);
+    s->workers = calloc((size_t)s->threads, sizeof *s->workers);
     if (!s->memory || !s->workers)
         return fail(err, "out of memory: %zu bytes for maps", each * sizeof *s->memory);
-    memset(s->memory, 0, each * (size_t)s->count * sizeof *s->memory);
-    for (int k = 0; k < s->count; k++) {
+    memset(s->memory, 0, each * (size_t)s->threads * sizeof *s->memory);
+    for (int k = 0; k < s->threads; k++) {
         struct worker *w = &s->workers[k];
         w->map[0] = s->memory + (size_t)k * each;
         w->map[1] = w->map[0] + map;
@@ -440,10 +435,10 @@ static int simd_open(void **state, const struct model *m, int *max_batch,
     s->max_batch = *max_batch;
     for (int row = 0; row < m->count; row++)
         s->macs += layer_macs(&m->layers[row]);
-    if (!(s->set = choose_set(err)) || choose_threads(&s->count, err))
+    if (!(s->set = choose_set(err)) || choose_threads(&s->threads, err))
         goto failed;
     plan_stages(s);
-    if (make_packs(s, err) || make_workers(s, err) || threads_open(&s->team, s->count, err))
+    if (make_packs(s, err) || make_workers(s, err) || threads_open(&s->team, s->threads, err))
         goto failed;
     *state = s;
     return 0;
@@ -460,7 +455,7 @@ struct deal {
     const uint8_t *bytes;
     const float *floats;
     float *logits;
-    int n, piece;
+    int n, members;
     atomic_int next; /* first image that nobody has taken */
 };
 
@@ -499,23 +494,31 @@ static void run_some(const struct deal *d, const struct worker *w, int i, int n)
     store(x, lanes, classes * (size_t)lanes, n, classes, d->logits + (size_t)i * classes);
 }
 
+/* Takes the next images for one member: a block while there are many, then whole vectors, then
+   an equal share of the rest, so that all end together. Returns how many, from *i on. */
+static int take(struct deal *d, int *i) {
+    const int lanes = d->s->set->lanes, block = GROUPS * lanes;
+    int some;
+    *i = atomic_load(&d->next);
+    do {
+        const int left = d->n - *i, share = (left + d->members - 1) / d->members;
+        some = share < 2 * block ? share / 2 : block;
+        some = some < lanes ? (share < lanes ? share : lanes) : some / lanes * lanes;
+    } while (some > 0 && !atomic_compare_exchange_weak(&d->next, i, *i + some));
+    return some;
+}
+
 static void run_pieces(void *context, int member) {
     struct deal *d = context;
     const struct worker *w = &d->s->workers[member];
     const int lanes = d->s->set->lanes;
-    int i;
-    while ((i = atomic_fetch_add(&d->next, d->piece)) < d->n) {
-        const int end = i + d->piece < d->n ? i + d->piece : d->n;
-        for (int n; i < end; i += n) {
-            const int left = end - i;
-            n = left < GROUPS * lanes ? left : GROUPS * lanes;
-            if (n % lanes && n > lanes) /* whole vectors first */
-                n = n / lanes * lanes;
+    for (int i, some; (some = take(d, &i)) > 0;)
+        for (int n; some > 0; i += n, some -= n) {
+            n = some < lanes ? some : some / lanes * lanes; /* whole vectors first */
             if (4 * n < 3 * lanes) /* a few are faster alone than in a vector half empty */
                 n = 1;
             run_some(d, w, i, n);
         }
-    }
 }
 
 static int check_batch(const struct simd *s, int n, struct lenet5_error *err) {
@@ -529,17 +532,12 @@ static int simd_run(void *state, const uint8_t *bytes, const float *floats, int 
                     float *logits, struct lenet5_timing *timing, struct lenet5_error *err) {
     struct simd *s = state;
     const double start = clock_seconds();
-    const int block = GROUPS * s->set->lanes, share = (n + s->count - 1) / s->count;
+    struct deal d = {s, bytes, floats, logits, n, n < s->threads ? n : s->threads, 0};
     if (check_batch(s, n, err))
         return -1;
-    struct deal d = {s, bytes, floats, logits, n, share < block ? share : block, 0};
-    int members = (n + d.piece - 1) / d.piece;
-    members = members < s->count ? members : s->count;
-    if (n * s->macs < 1 << 21) { /* tens of microseconds: waking threads would take as long */
-        members = 1;
-        d.piece = n;
-    }
-    threads_run(s->team, members, run_pieces, &d);
+    if (n * s->macs < 1 << 21) /* tens of microseconds: waking threads would take as long */
+        d.members = 1;
+    threads_run(s->team, d.members, run_pieces, &d);
     if (timing)
         timing->compute += clock_seconds() - start;
     return 0;
