@@ -8,8 +8,8 @@
 
 All three run the same weights: those of a blob, or random ones on the plain LeNet-5, written
 as a blob for lenet5, as an ONNX model, and as a torch.nn.Sequential. Contenders take turns,
-call by call, so that a noisy neighbour disturbs all of them alike; what is printed are medians
-over the rounds, and the median of the rounds' ratios. Every thread count runs in a process of its
+call by call, so that a noisy neighbour disturbs all of them alike; what is printed are
+medians over the rounds, and the median of the rounds' ratios. Every thread count runs in a process of its
 own that is bound to as many cores. Outputs are compared before anything is timed.
 
 The limit of a core is measured in the same turns: independent fused multiply-adds in
@@ -330,13 +330,14 @@ def seconds(call, calls):
 
 
 def interleave(calls, rounds, each):
-    """{name: list of seconds, one a round}; round after round, everybody once."""
+    """{name: list of seconds, one a round}; round after round, everybody once. The threads of
+    ONNX Runtime and PyTorch go on spinning after a call, on a core that the next one wants: so
+    there is a pause, and a call that is not timed."""
     times = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-        call()
     for _ in range(rounds):
         for name, call in calls.items():
+            time.sleep(0.05)
+            call()
             times[name].append(seconds(call, each))
     return times
 
