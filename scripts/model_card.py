@@ -14,6 +14,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from textwrap import wrap
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 import train  # noqa: E402  (sets the backend before Keras is loaded)
@@ -55,33 +56,41 @@ def softmax(logits):
     return shares / shares.sum(-1, keepdims=True)
 
 
+def pictures(figure, title, rows, columns):
+    """Axes for small pictures under one title."""
+    figure.suptitle(title, fontsize=10)
+    grid = figure.subplots(rows, columns, squeeze=False,
+                           gridspec_kw={"wspace": 0.1, "hspace": 0.1})
+    for axis in grid.flat:
+        axis.axis("off")
+    return grid
+
+
 def draw(path, name, network, images, labels, logits):
     """Kernels of both convolutions and the ten mistakes that the network was surest of."""
     import matplotlib
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    names = NAMES[name][1]
     first, second = (network.get_layer(layer).get_weights()[0] for layer in ("conv1", "conv2"))
-    figure = pyplot.figure(figsize=(13, 7.2))
-    left, right = figure.subfigures(1, 2, width_ratios=[1.1, 1])
-    grid = left.subplots(7, 16, gridspec_kw={"wspace": 0.08, "hspace": 0.08})
-    for axis in grid.flat:
-        axis.axis("off")
-    for channel in range(6):
-        grid[0, channel].imshow(first[:, :, 0, channel], cmap="RdBu")
-        for out in range(16):
-            grid[channel + 1, out].imshow(second[:, :, channel, out], cmap="RdBu")
-    left.suptitle("kernels: first layer (top row), second layer (6 inputs x 16 outputs)")
+    figure = pyplot.figure(figsize=(15, 4))
+    parts = figure.subfigures(1, 3, width_ratios=[1.1, 7, 6])
+    for kernels, grid in ((first, pictures(parts[0], "first kernels", 6, 1)),
+                          (second, pictures(parts[1], "second kernels, 6 x 16", 6, 16))):
+        shown = kernels[:, :, 0, :, None] if grid.shape[1] == 1 else kernels
+        for at, axis in np.ndenumerate(grid):
+            kernel = shown[:, :, at[0], at[1]]  # each to its own scale, white is zero
+            top = np.abs(kernel).max()
+            axis.imshow(kernel, cmap="RdBu", vmin=-top, vmax=top)
     sure, guess = softmax(logits).max(-1), logits.argmax(-1)
     wrong = np.flatnonzero(guess != labels)
     wrong = wrong[np.argsort(-sure[wrong], kind="stable")[:10]]
-    grid = right.subplots(2, 5)
-    for axis in grid.flat:
-        axis.axis("off")
+    grid = pictures(parts[2], "the ten most confident mistakes: label, answer", 2, 5)
     for axis, image in zip(grid.flat, wrong):
         axis.imshow(images[image], cmap="gray_r")
-        axis.set_title(f"no. {image}: {NAMES[name][1][labels[image]]}\nsaid "
-                       f"{NAMES[name][1][guess[image]]}\n{100 * sure[image]:.1f} %", fontsize=8)
-    right.suptitle("the ten most confident mistakes on the test images")
+        axis.set_title(f"no. {image}\n{names[labels[image]]}\n{names[guess[image]]}",
+                       fontsize=8)
+    parts[2].subplots_adjust(top=0.78, hspace=0.75)
     figure.savefig(path, dpi=72)
 
 
@@ -102,21 +111,24 @@ def head(results):
 
 def row(title, summary):
     low, high = summary["interval"]
+    each, spread = summary["each"], "| | |"
+    if len(each) > 1:
+        spread = (f"| {summary['mean']:.2f} ± {summary['deviation']:.2f} | "
+                  f"{min(each):.2f} to {max(each):.2f} |")
     return (f"| {title} | **{summary['accuracy']:.2f}** | {low:.2f} to {high:.2f} | "
-            f"{len(summary['each'])} | {summary['mean']:.2f} ± {summary['deviation']:.2f} | "
-            f"{min(summary['each']):.2f} to {max(summary['each']):.2f} |")
+            f"{len(each)} {spread}")
 
 
 def evaluation(results):
-    lines = ["| % right of | shipped or chosen | 95 % (Wilson) | seeds | their mean ± deviation "
-             "| least to most |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = ["| % right of | chosen seed | 95 % (Wilson) | seeds | mean ± deviation | range |",
+             "| --- | --- | --- | --- | --- | --- |"]
     for name, (title, _) in NAMES.items():
-        n = results[name]["test"]["images"], results[name]["held_out"]["images"]
-        lines.append(row(f"{title}, {n[0]:,} test images", results[name]["test"]))
-        lines.append(row(f"{title}, {n[1]:,} held-out images", results[name]["held_out"]))
+        for which, words in ("test", "test"), ("held_out", "held-out"):
+            summary = results[name][which]
+            lines.append(row(f"{title}, {summary['images']:,} {words} images", summary))
         if f"{name}_plain" in results:
             plain = results[f"{name}_plain"]
-            lines.append(row(f"{title} test, textbook recipe "
+            lines.append(row(f"{title}, test, textbook recipe "
                              f"({plain['recipe']['epochs']} epochs)", plain["test"]))
     return lines
 
@@ -148,68 +160,116 @@ def recipe(results):
 
 def earlier(results):
     """What else was read off the test images: nothing may be kept from the reader."""
-    past = [key for key in results if key.endswith("_earlier")]
-    return [f"Before the shipped one, another recipe for {NAMES[key[:-8]][0]} had been run to its "
-            f"end, test images included: {results[key]['test']['accuracy']:.2f} % (mean of "
-            f"{len(results[key]['test']['each'])} seeds {results[key]['test']['mean']:.2f}). "
-            f"{results[key]['remark']}" for key in past]
+    lines = []
+    for key in (key for key in results if key.endswith("_earlier")):
+        test = results[key]["test"]
+        lines.append(f"Before the shipped one another recipe for {NAMES[key[:-8]][0]} was run "
+                     f"to its end, test images included: {test['accuracy']:.2f} %, mean of "
+                     f"{len(test['each'])} seeds {test['mean']:.2f} %. "
+                     + results[key]["remark"])
+    return [line for text in lines for line in wrap(text, 92, break_on_hyphens=False)]
+
+
+TEXT = """\
+<!-- Written by scripts/model_card.py: change that, not this. -->
+# LeNet-5 for MNIST and Fashion-MNIST, 61,706 parameters
+
+The plain network: 28x28x1 in, 6 and 16 feature maps by 5x5 kernels, tanh, average pooling,
+dense 120, 84 and 10. Keras 3 whole-model `.h5` without optimizer state, last layer linear
+(logits). The input is the image's bytes divided by 255, nothing else.
+
+| file | bytes | seed | SHA-256 |
+| --- | --- | --- | --- |
+{files}
+
+## Intended use
+
+Real weights for this engine, its tests and its benchmarks, and for comparing engines, compilers
+and number formats on a network small enough to read. `make convert` turns them into `.bin`;
+`keras.models.load_model` opens them as they are. Not for reading post codes or cheques: see the
+limitations.
+
+## Training data
+
+MNIST and Fashion-MNIST, their official training images. The last {held_out:,} are held out of
+every fit, the teachers' too, so {trained_on:,} are trained on; no final fit uses all 60,000.
+SHA-256 of the raw (uncompressed) files:
+
+| data set | file | SHA-256 |
+| --- | --- | --- |
+{digests}
+
+## Training procedure
+
+`scripts/train.py mnist` and `scripts/train.py fashion_mnist`, on a GPU.
+
+1. Residual networks learn from the labels on distorted images. Together they get
+   {teachers} of the held-out images right.
+2. They answer distorted copies of the training set.
+3. All students learn at the same time, on the same batches, to give the same answers at a
+   raised temperature: Muon, a short warm-up, a long cosine. Before each tanh there is batch
+   normalisation, which is folded into the weights at the end; folded and unfolded logits are
+   compared (limit 0.001).
+4. The student is chosen that has most right of the held-out images and eight distorted copies
+   of them. Then the test images are read.
+
+{recipe}
+
+In brackets: where the teachers' pictures differ. {seconds} on one {device}
+(Keras {keras}, JAX {jax}). The GPU adds in a fixed order, so the same seed gives the same
+weights on the same device; two processes were compared over one epoch of a teacher and two of
+the students, and had the same bits.
+
+Learning rate, optimizer, temperature, distortions and teachers were picked in some twenty
+short trials on the held-out images, which therefore flatter a little.
+
+## Evaluation
+
+{evaluation}
+
+Seeds differ in their first weights only, so the deviation is that of the start, not of the
+teachers or of the order of the pictures.
+
+{earlier}
+
+Right answers by label, %, test images:
+
+{per_class}
+
+{pictures}
+## Limitations
+
+* Made for 28x28 images prepared as these data sets are: centred, light on dark. A photograph
+  of a digit, or dark ink on white paper, must be brought to that form first.
+* There is no answer `none of these`, and the logits are not calibrated: students imitate
+  softened answers, so softmax of the logits is not a probability to rely on.
+* Shirts, T-shirts, pullovers and coats are told apart worst; see the table.
+* The interval is that of drawing 10,000 images. Test sets read by everybody for years flatter
+  every method a little, this one too.
+"""
 
 
 def card(results, folder):
-    mnist, fashion = (results[name] for name in NAMES)
-    files = [f"| `lenet5_{name}.h5` | {(folder / f'lenet5_{name}.h5').stat().st_size:,} | "
-             f"{results[name]['seed']} | `{results[name]['file_sha256']}` |" for name in NAMES]
-    pictures = [f"![{title}: loss, accuracy and confusion matrix]({name}_training.png)\n\n"
-                f"![{title}: kernels and mistakes]({name}_network.png)\n"
-                for name, (title, _) in NAMES.items()]
-    digests = [f"| {NAMES[name][0]} | `{file}` | `{digest}` |" for name in NAMES
-               for file, digest in results[name]["data_sha256"].items()]
-    teachers = " and ".join(f"{100 * results[name]['teachers']['together']:.2f} % "
-                            f"({NAMES[name][0]})" for name in NAMES)
-    return "\n".join([
-        *head(results), "<!-- Written by scripts/model_card.py: change that, not this. -->",
-        "# LeNet-5 for MNIST and Fashion-MNIST, 61,706 parameters", "",
-        "The plain network: 28x28x1 in, 6 and 16 feature maps by 5x5 kernels, tanh, average",
-        "pooling, dense 120, 84 and 10. Keras 3 whole-model `.h5`, no optimizer state, last layer",
-        "linear (logits). The input is the image's bytes divided by 255, nothing else.", "",
-        "| file | bytes | seed | SHA-256 |", "| --- | --- | --- | --- |", *files, "",
-        "## Intended use", "",
-        "Real weights for this engine, its tests and its benchmarks, and for comparing engines,",
-        "compilers and number formats on a network small enough to read. `make convert` turns",
-        "them into `.bin`; `keras.models.load_model` opens them as they are. Not for reading",
-        "post codes or cheques: see the limitations.", "",
-        "## Training data", "",
-        "MNIST and Fashion-MNIST, their official 60,000 training images each. The last",
-        f"{mnist['held_out']['images']:,} are held out of every fit, the teachers' too, so",
-        f"{mnist['trained_on']:,} are trained on; no final fit uses all. SHA-256 of the raw",
-        "(uncompressed) files:", "",
-        "| data set | file | SHA-256 |", "| --- | --- | --- |", *digests, "",
-        "## Training procedure", "",
-        "`scripts/train.py mnist` and `scripts/train.py fashion_mnist`, on a GPU.", "",
-        "1. Residual networks learn from the labels on distorted images. Together they get",
-        f"   {teachers} of the held-out images right.",
-        "2. They answer distorted copies of the training set.",
-        "3. All students, which differ in their first weights only, learn at the same time to",
-        "   give the same answers at a raised temperature: Muon, a short warm-up, a long cosine.",
-        "   Before each tanh there is batch normalisation, which is folded into the weights at",
-        "   the end; folded and unfolded logits are compared (limit 0.001).",
-        "4. The student is chosen that has most right of the held-out images and eight distorted",
-        "   copies of them. Then the test images are read.", "",
-        *recipe(results), "",
-        "In brackets: where the teachers' pictures differ. "
-        f"{mnist['seconds']} s and {fashion['seconds']} s on one {mnist['versions']['device']} "
-        f"(Keras {mnist['versions']['keras']}, JAX {mnist['versions']['jax']}). The GPU adds in a",
-        "fixed order, so the same seed gives the same weights on the same device.", "",
-        "## Evaluation", "", *evaluation(results), "", *earlier(results), "",
-        "Right answers by label, %, test images:", "", *per_class(results), "", *pictures,
-        "## Limitations", "",
-        "* Made for 28x28 images prepared as these data sets are: centred, light on dark. A",
-        "  photograph of a digit, or dark ink on white paper, must be brought to that form first.",
-        "* There is no answer `none of these`, and the logits are not calibrated: students imitate",
-        "  softened answers, so softmax of the logits is not a probability to rely on.",
-        "* Shirts, T-shirts, pullovers and coats are told apart worst; see the table.",
-        "* The interval is that of drawing 10,000 images. Test sets read by everybody for years",
-        "  flatter every method a little, this one too.", ""])
+    mnist = results["mnist"]
+    join = "\n".join
+    return join(head(results)) + "\n" + TEXT.format(
+        files=join(f"| `{path.name}` | {path.stat().st_size:,} | {results[name]['seed']} | "
+                   f"`{results[name]['file_sha256']}` |"
+                   for name in NAMES for path in [folder / f"lenet5_{name}.h5"]),
+        digests=join(f"| {title} | `{file}` | `{digest}` |"
+                     for name, (title, _) in NAMES.items()
+                     for file, digest in results[name]["data_sha256"].items()),
+        teachers=" and ".join(f"{100 * results[name]['teachers']['together']:.2f} % ({title})"
+                              for name, (title, _) in NAMES.items()),
+        pictures=join(f"![{title}: loss, accuracy, confusion matrix]({name}_training.png)\n\n"
+                      f"![{title}: kernels, mistakes]({name}_network.png)\n"
+                      for name, (title, _) in NAMES.items()),
+        held_out=mnist["held_out"]["images"], trained_on=mnist["trained_on"],
+        seconds=" and ".join(f"{results[name]['seconds']} s" for name in NAMES),
+        device=mnist["versions"]["device"], keras=mnist["versions"]["keras"],
+        jax=mnist["versions"]["jax"], recipe=join(recipe(results)),
+        evaluation=join(evaluation(results)), per_class=join(per_class(results)),
+        earlier=join(earlier(results)))
 
 
 def main():
@@ -227,7 +287,7 @@ def main():
     except (train.Refusal, OSError) as error:
         sys.exit(f"model_card.py: {error}")
     except KeyError as error:
-        sys.exit(f"model_card.py: results.json has no {error}; run scripts/train.py for both sets")
+        sys.exit(f"model_card.py: results.json has no {error}; train.py must run for both sets")
 
 
 if __name__ == "__main__":

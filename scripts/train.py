@@ -86,7 +86,7 @@ RECIPES = {
     "fashion_mnist": Recipe(scale=0.05, shift=1, flip=True, teacher_epochs=25, epochs=240,
                             teacher=dict(scale=0.08, shift=2, erase=0.5)),
 }
-PLAIN = {"optimizer": "Adam", "rate": 1e-3, "epochs": 10, "batch": 128, "students": 3}
+PLAIN = {"optimizer": "Adam", "rate": 1e-3, "epochs": 10, "batch": 128, "students": 1}
 
 
 def small(recipe):
