@@ -24,15 +24,19 @@ static long allowed_ms(const char *path) {
     return 900 + (long)(size < 1 << 30 ? size / (16 << 10) : 0); /* a second for 16 MB */
 }
 
-static void limit(long ms) {
+static void limit_time(long ms) {
     const struct itimerval timer = {{0, 0}, {ms / 1000, ms % 1000 * 1000}};
-    const struct rlimit none = {0, 0};
-    struct rlimit old, memory;
     setitimer(ITIMER_PROF, &timer, NULL);
+}
+
+static struct rlimit old; /* of memory, before this process was limited */
+
+static void limit_memory(void) {
+    const struct rlimit none = {0, 0};
     setrlimit(RLIMIT_CORE, &none);
     if (getrlimit(RLIMIT_AS, &old))
         return;
-    memory = old;
+    struct rlimit memory = old;
     if (memory.rlim_cur > GUARD_MEMORY)
         memory.rlim_cur = GUARD_MEMORY;
     setrlimit(RLIMIT_AS, &memory);
@@ -44,6 +48,11 @@ static void limit(long ms) {
         munmap(probe, 1 << 20);
 }
 
+void guard_release(void) {
+    limit_time(0);
+    setrlimit(RLIMIT_AS, &old);
+}
+
 int guard_run(int (*work)(void *context), void *context, const char *path,
               struct lenet5_error *err) {
     const long ms = allowed_ms(path);
@@ -53,7 +62,8 @@ int guard_run(int (*work)(void *context), void *context, const char *path,
     if (child < 0)
         return fail(err, "cannot start a process: %s", strerror(errno));
     if (!child) {
-        limit(ms);
+        limit_time(ms);
+        limit_memory();
         exit(work(context));
     }
     while (waitpid(child, &status, 0) < 0)

@@ -14,6 +14,9 @@
 int guard_run(int (*work)(void *context), void *context, const char *path,
               struct lenet5_error *err);
 
+/* Lifts the limits, in the child, once the file has been read. */
+void guard_release(void);
+
 enum { GUARD_MEMORY = 250 << 20 };
 
 #endif

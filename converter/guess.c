@@ -107,13 +107,6 @@ static void read_name(struct unit *u, int maximum, const struct function *assume
 
 /* ---- order ------------------------------------------------------------------------------ */
 
-static size_t unit_inputs(const struct unit *u) {
-    const size_t *d = u->array[KERNEL].dim;
-    if (u->kind == KIND_CONV)
-        return d[u->kernel == ORDER_CHW ? 1 : 2];
-    return d[u->transposed ? 1 : 0];
-}
-
 static int has_producer(const struct keras *k, const struct unit *dense) {
     for (int i = 0; i < k->count; i++)
         if (k->units[i].kind == KIND_DENSE && &k->units[i] != dense &&

@@ -37,7 +37,9 @@ struct h5 {
     hid_t id;
     char *name; /* owned: of the file, for errors */
     char warning[200];
-    int extents; /* of what has been read; they must not overlap */
+    int floats_read;   /* data sets */
+    H5T_order_t order; /* of the last of them */
+    int extents;       /* of what has been read; they must not overlap */
     struct extent extent[MAX_EXTENTS];
 };
 
@@ -119,6 +121,10 @@ void h5_close(struct h5 *file) {
     H5Fclose(file->id);
     free(file->name);
     free(file);
+}
+
+const char *h5_name(const struct h5 *file) {
+    return file->name;
 }
 
 /* ---- paths ------------------------------------------------------------------------------ */
@@ -618,6 +624,26 @@ static int check_finite(const struct h5 *f, const char *path, const struct tenso
     return 0;
 }
 
+/* Damage that leaves a data set readable: another byte order than its neighbours have, or
+   HDF5's own structures among the numbers. Said, not refused: both could be meant. */
+static void find_oddities(struct h5 *f, const char *path, hid_t type, const struct tensor *t) {
+    static const char *const signatures[] = {"TREE", "HEAP", "SNOD", "GCOL", "OHDR"};
+    const H5T_order_t order = H5Tget_order(type);
+    if (f->floats_read++ && order != f->order)
+        snprintf(f->warning, sizeof f->warning,
+                 "dataset '%.100s' has another byte order than others; the file may be damaged",
+                 path);
+    f->order = order;
+    for (size_t k = 0; k < t->count; k++)
+        for (int s = 0; s < 5; s++)
+            if (!memcmp(&t->data[k], signatures[s], 4))
+                snprintf(
+                    f->warning, sizeof f->warning,
+                    "dataset '%.100s' holds a piece of HDF5's own structures; the file may "
+                    "be damaged",
+                    path);
+}
+
 static int read_floats(struct h5 *f, const char *path, hid_t set, struct tensor *t,
                        struct lenet5_error *err) {
     int rc = -1;
@@ -639,6 +665,8 @@ static int read_floats(struct h5 *f, const char *path, hid_t set, struct tensor 
     else {
         if (opaque)
             widen_bfloat16(t->data, t->count);
+        else
+            find_oddities(f, path, type, t);
         rc = check_finite(f, path, t, err);
     }
 out:

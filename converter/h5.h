@@ -41,6 +41,9 @@ int h5_open_memory(struct h5 **file, const void *bytes, size_t size, const char 
 
 void h5_close(struct h5 *file);
 
+/* The name of the file, for errors. */
+const char *h5_name(const struct h5 *file);
+
 /* What the path names: NODE_NONE where there is nothing. -1 for a link that is refused. */
 int h5_node(const struct h5 *file, const char *path, struct lenet5_error *err);
 

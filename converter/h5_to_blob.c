@@ -16,13 +16,52 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct arguments {
+/* ---- options ---------------------------------------------------------------------------- */
+
+static struct arguments {
     struct keras_options keras;
     const char *input, *output;
     int json, dry_run, quiet, help, version;
-};
+} arguments;
 
-/* ---- options ---------------------------------------------------------------------------- */
+enum value { FLAG, WORD, COUNT, NUMBER, TEXT, FUNCTION, SHAPE };
+
+/* A FLAG sets its field to first, a WORD to first plus the word's place in the argument's list.
+ */
+static const struct option {
+    const char *name, *argument, *help;
+    enum value value;
+    void *field;
+    int first;
+} options[] = {
+    {"--input", "HxWxC", "size of the images, at most 64x64, 1 or 3 channels", SHAPE,
+     &arguments.keras.input, 0},
+    {"--padding", "valid|same", "of the first convolution", WORD, &arguments.keras.padding,
+     PADDING_VALID},
+    {"--activation", "NAME", "after every layer but the last: tanh, relu, ...", FUNCTION,
+     &arguments.keras.activation, 0},
+    {"--pool", "average|max", "kind of the pooling layers", WORD, &arguments.keras.pool,
+     OP_AVERAGE_POOL},
+    {"--scale", "X", "a byte is multiplied by X, as 1/255, and ...", NUMBER,
+     &arguments.keras.scale, 0},
+    {"--offset", "X", "... X is added, before it enters", NUMBER, &arguments.keras.offset, 0},
+    {"--invert", NULL, "trained on dark ink: 255 - byte enters", FLAG, &arguments.keras.invert,
+     1},
+    {"--layout", "hwc|chw", "order in which the last map was flattened", WORD,
+     &arguments.keras.layout, ORDER_HWC},
+    {"--flip", NULL, "rotate kernels by 180 degrees (Theano) ...", FLAG, &arguments.keras.flip,
+     1},
+    {"--no-flip", NULL, "... or do not", FLAG, &arguments.keras.flip, 0},
+    {"--classes", "N", "outputs that the network must have (10)", COUNT,
+     &arguments.keras.classes, 0},
+    {"--dataset", "NAME", "what it was trained on: mnist, fashion_mnist", TEXT,
+     &arguments.keras.dataset, 0},
+    {"--json", NULL, "print what was done as JSON", FLAG, &arguments.json, 1},
+    {"--dry-run", NULL, "write nothing; OUT.bin may be left out", FLAG, &arguments.dry_run, 1},
+    {"--quiet", NULL, "print nothing but errors", FLAG, &arguments.quiet, 1},
+    {"--help", NULL, "print this", FLAG, &arguments.help, 1},
+    {"--version", NULL, "print the version", FLAG, &arguments.version, 1},
+};
 
 /* A number, or a fraction as 1/255. */
 static int parse_number(const char *text, double *number) {
@@ -37,16 +76,18 @@ static int parse_number(const char *text, double *number) {
     return end == text || *end || !isfinite(*number) ? -1 : 0;
 }
 
-/* Index of a word in a list that ends with NULL, -1 if it is not there. */
-static int parse_word(const char *text, const char *const *words) {
-    for (int k = 0; words[k]; k++)
-        if (!strcmp(words[k], text))
-            return k;
+/* The place of a word in a list as "same|valid", -1 if it is not there. */
+static int parse_word(const char *text, const char *list) {
+    for (int place = 0; *list; place++) {
+        const size_t length = strcspn(list, "|");
+        if (strlen(text) == length && !strncmp(text, list, length))
+            return place;
+        list += length + (list[length] == '|');
+    }
     return -1;
 }
 
-static int set_input(struct arguments *a, const char *text) {
-    struct shape *s = &a->keras.input;
+static int parse_shape(const char *text, struct shape *s) {
     char rest;
     s->c = 1;
     const int found = sscanf(text, "%4dx%4dx%4d%c", &s->h, &s->w, &s->c, &rest);
@@ -56,119 +97,31 @@ static int set_input(struct arguments *a, const char *text) {
                : -1;
 }
 
-static int set_padding(struct arguments *a, const char *text) {
-    const int word = parse_word(text, (const char *[]){"valid", "same", NULL});
-    a->keras.padding = (enum padding)word;
-    return word < 0 ? -1 : 0;
-}
-
-static int set_activation(struct arguments *a, const char *text) {
+/* Sets the field of an option; -1 if the text is not what it takes. */
+static int set(const struct option *o, const char *text) {
+    const int word = o->value == WORD ? parse_word(text, o->argument) : 0;
     struct function function;
-    a->keras.activation = text;
-    return keras_function(text, 0, &function);
-}
-
-static int set_pool(struct arguments *a, const char *text) {
-    const int word = parse_word(text, (const char *[]){"average", "max", NULL});
-    a->keras.pool = word ? OP_MAX_POOL : OP_AVERAGE_POOL;
-    return word < 0 ? -1 : 0;
-}
-
-static int set_scale(struct arguments *a, const char *text) {
-    return parse_number(text, &a->keras.scale);
-}
-
-static int set_offset(struct arguments *a, const char *text) {
-    return parse_number(text, &a->keras.offset);
-}
-
-static int set_invert(struct arguments *a, const char *text) {
-    (void)text;
-    a->keras.invert = 1;
-    return 0;
-}
-
-static int set_layout(struct arguments *a, const char *text) {
-    const int word = parse_word(text, (const char *[]){"hwc", "chw", NULL});
-    a->keras.layout = word ? ORDER_CHW : ORDER_HWC;
-    return word < 0 ? -1 : 0;
-}
-
-static int set_flip(struct arguments *a, const char *text) {
-    (void)text;
-    a->keras.flip = 1;
-    return 0;
-}
-
-static int set_no_flip(struct arguments *a, const char *text) {
-    (void)text;
-    a->keras.flip = 0;
-    return 0;
-}
-
-static int set_classes(struct arguments *a, const char *text) {
     char rest;
-    return sscanf(text, "%5d%c", &a->keras.classes, &rest) == 1 && a->keras.classes > 0 ? 0
-                                                                                        : -1;
+    switch (o->value) {
+    case FLAG:
+    case WORD:
+        *(int *)o->field = o->first + word;
+        return word < 0 ? -1 : 0;
+    case COUNT:
+        return sscanf(text, "%5d%c", (int *)o->field, &rest) == 1 && *(int *)o->field > 0 ? 0
+                                                                                          : -1;
+    case NUMBER:
+        return parse_number(text, o->field);
+    case SHAPE:
+        return parse_shape(text, o->field);
+    case FUNCTION:
+        *(const char **)o->field = text;
+        return keras_function(text, 0, &function);
+    default:
+        *(const char **)o->field = text;
+        return strlen(text) < sizeof((struct model *)0)->dataset ? 0 : -1;
+    }
 }
-
-static int set_dataset(struct arguments *a, const char *text) {
-    a->keras.dataset = text;
-    return strlen(text) < sizeof((struct model *)0)->dataset ? 0 : -1;
-}
-
-static int set_json(struct arguments *a, const char *text) {
-    (void)text;
-    a->json = 1;
-    return 0;
-}
-
-static int set_dry_run(struct arguments *a, const char *text) {
-    (void)text;
-    a->dry_run = 1;
-    return 0;
-}
-
-static int set_quiet(struct arguments *a, const char *text) {
-    (void)text;
-    a->quiet = 1;
-    return 0;
-}
-
-static int set_help(struct arguments *a, const char *text) {
-    (void)text;
-    a->help = 1;
-    return 0;
-}
-
-static int set_version(struct arguments *a, const char *text) {
-    (void)text;
-    a->version = 1;
-    return 0;
-}
-
-static const struct option {
-    const char *name, *argument, *help;
-    int (*set)(struct arguments *a, const char *text);
-} options[] = {
-    {"--input", "HxWxC", "size of the images, at most 64x64, 1 or 3 channels", set_input},
-    {"--padding", "same|valid", "of the first convolution", set_padding},
-    {"--activation", "NAME", "after every layer but the last: tanh, relu, ...", set_activation},
-    {"--pool", "average|max", "kind of the pooling layers", set_pool},
-    {"--scale", "X", "a byte is multiplied by X, as 1/255, and ...", set_scale},
-    {"--offset", "X", "... X is added, before it enters", set_offset},
-    {"--invert", NULL, "trained on dark ink: 255 - byte enters", set_invert},
-    {"--layout", "hwc|chw", "order in which the last map was flattened", set_layout},
-    {"--flip", NULL, "rotate kernels by 180 degrees (Theano) ...", set_flip},
-    {"--no-flip", NULL, "... or do not", set_no_flip},
-    {"--classes", "N", "outputs that the network must have (10)", set_classes},
-    {"--dataset", "NAME", "what it was trained on: mnist, fashion_mnist", set_dataset},
-    {"--json", NULL, "print what was done as JSON", set_json},
-    {"--dry-run", NULL, "write nothing; OUT.bin may be left out", set_dry_run},
-    {"--quiet", NULL, "print nothing but errors", set_quiet},
-    {"--help", NULL, "print this", set_help},
-    {"--version", NULL, "print the version", set_version},
-};
 
 static void print_help(void) {
     printf(
@@ -207,7 +160,7 @@ static int parse(struct arguments *a, int argc, char **argv) {
             return usage("unknown option ", argv[i]);
         if (o->argument && i + 1 == argc)
             return usage("an argument is missing behind ", argv[i]);
-        if (o->set(a, o->argument ? argv[++i] : NULL)) {
+        if (set(o, o->argument ? argv[++i] : NULL)) {
             fprintf(stderr, "h5_to_blob: %s %s: %s was expected; see h5_to_blob --help\n",
                     o->name, argv[i], o->argument);
             return 2;
@@ -228,38 +181,36 @@ static int convert(void *context) {
     const char *output = a->dry_run ? NULL : a->output;
     struct model m;
     struct lenet5_error err;
-    if (keras_read(&k, &m, a->input, &a->keras, &err) ||
-        (output && blob_write(&m, output, &err))) {
+    int rc = keras_read(&k, &m, a->input, &a->keras, &err);
+    guard_release();
+    if (!rc && output)
+        rc = blob_write(&m, output, &err);
+    if (rc)
         fprintf(stderr, "h5_to_blob: %s\n", err.message);
-        keras_free(&k);
-        blob_free(&m);
-        return 1;
-    }
-    if (a->json)
+    else if (a->json)
         report_json(&k, &m, output, stdout);
     else if (!a->quiet)
         report_text(&k, &m, output, stdout);
     keras_free(&k);
     blob_free(&m);
-    return 0;
+    return rc ? 1 : 0;
 }
 
 int main(int argc, char **argv) {
-    struct arguments a = {0};
     struct lenet5_error err;
-    keras_options_init(&a.keras);
-    const int mistake = parse(&a, argc, argv);
+    keras_options_init(&arguments.keras);
+    const int mistake = parse(&arguments, argc, argv);
     if (mistake)
         return mistake;
-    if (a.help) {
+    if (arguments.help) {
         print_help();
         return 0;
     }
-    if (a.version) {
+    if (arguments.version) {
         printf("h5_to_blob %s\n", LENET5_VERSION);
         return 0;
     }
-    const int status = guard_run(convert, &a, a.input, &err);
+    const int status = guard_run(convert, &arguments, arguments.input, &err);
     if (status < 0) {
         fprintf(stderr, "h5_to_blob: %s\n", err.message);
         return 1;

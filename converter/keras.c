@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * keras.c - the way of a file through the converter, as keras.h lays it out, and the small
- * things that all steps share.
+ * keras.c - the way of a file through the converter, step by step as keras.h lays it out.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "keras.h"
 
 #include "source.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <sha256.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,60 +20,6 @@ void keras_options_init(struct keras_options *options) {
     options->flip = -1;
 }
 
-/* Copies a name for the table: no control characters, which would move the cursor of whoever
-   prints it, and no broken UTF-8, which no JSON could hold. */
-static void copy_name(char to[NAME_SIZE], const char *from) {
-    snprintf(to, NAME_SIZE, "%s", from);
-    json_t *valid = json_string(to);
-    for (char *s = to; *s; s++)
-        if ((unsigned char)*s < ' ' || *s == 0x7f || (!valid && (unsigned char)*s > 0x7f))
-            *s = '?';
-    json_decref(valid);
-}
-
-struct unit *keras_add(struct keras *k, enum kind kind, const char *type, const char *name,
-                       struct lenet5_error *err) {
-    if (k->count == MAX_UNITS) {
-        fail(err, "%s: more than %d layers", k->path, MAX_UNITS);
-        return NULL;
-    }
-    struct unit *u = &k->units[k->count++];
-    memset(u, 0, sizeof *u);
-    u->kind = kind;
-    copy_name(u->type, type);
-    copy_name(u->name, *name ? name : type);
-    return u;
-}
-
-int keras_take(struct unit *u, enum role role, struct h5 *h5, const char *path,
-               struct lenet5_error *err) {
-    if (u->array[role].count)
-        return fail(err, "layer '%s' has two arrays for one purpose; the second is '%s'",
-                    u->name, path);
-    if (h5_floats(h5, path, &u->array[role], err))
-        return -1;
-    u->parameters += (long long)u->array[role].count;
-    return 0;
-}
-
-void keras_set_version(struct keras *k, const char *version) {
-    k->major = atoi(version);
-    if (*version)
-        snprintf(k->version, sizeof k->version, "Keras %.40s", version);
-    for (char *s = k->version; *s; s++)
-        if ((unsigned char)*s < ' ' || (unsigned char)*s > '~')
-            *s = '?';
-}
-
-void keras_note(struct keras *k, const char *format, ...) {
-    va_list args;
-    if (k->note_count == MAX_NOTES)
-        return;
-    va_start(args, format);
-    vsnprintf(k->notes[k->note_count++], sizeof *k->notes, format, args);
-    va_end(args);
-}
-
 /* What our own trainer records, and what the user says. */
 static int read_origin(struct keras *k, const struct keras_options *options, struct h5 *h5,
                        char dataset[32], float *accuracy, struct lenet5_error *err) {
@@ -86,9 +29,7 @@ static int read_origin(struct keras *k, const struct keras_options *options, str
         return -1;
     snprintf(dataset, 32, "%s", options->dataset ? options->dataset : text ? text : "");
     free(text);
-    for (char *s = dataset; *s; s++)
-        if ((unsigned char)*s < ' ' || (unsigned char)*s > '~')
-            *s = '?';
+    clean_text(dataset);
     *accuracy = 0;
     if (h5_has(h5, "", "lenet5_accuracy")) {
         if (h5_number(h5, "", "lenet5_accuracy", &number, err))
@@ -147,9 +88,7 @@ static int read_provenance(struct model *m, const struct keras *k, struct lenet5
     path[length] = '\0';
     const char *last = strrchr(path, '/');
     snprintf(m->source, sizeof m->source, "%.120s", last && last[1] ? last + 1 : path);
-    for (char *s = m->source; *s; s++)
-        if ((unsigned char)*s < ' ' || *s == 0x7f)
-            *s = '?';
+    clean_text(m->source);
     snprintf(m->source_version, sizeof m->source_version, "%s",
              k->layout == 'K' ? "PyTorch" : k->version);
     return 0;
@@ -185,7 +124,7 @@ int keras_read(struct keras *k, struct model *m, const char *path,
         return -1;
     if (weights_find_layout(k, source.h5, source.container, err) ||
         read_architecture(k, &source, err) || check_options(k, options, err) ||
-        weights_read(k, source.h5, err) ||
+        weights_read(k, source.h5, err) || weights_check(k, err) ||
         read_origin(k, options, source.h5, dataset, &accuracy, err))
         goto out;
     note_writer(k, options, source.h5);

@@ -9,6 +9,7 @@
  *     weights.c   arrays from the layouts A to K go to the units, or make them where there is
  *                 no architecture
  *     guess.c     without one: what names and shapes betray, the options, and assumptions
+ *     input.c     shape and scaling of the images
  *     translate.c units become rows: shapes followed, kernels reordered, borders derived
  *     fold.c      batch normalisation disappears into its neighbours where that is exact
  *
@@ -79,12 +80,12 @@ struct unit {
 
 struct keras_options {
     struct shape input;     /* c is 0 when it was not said, as below */
-    enum padding padding;   /* PADDING_UNKNOWN */
+    int padding;            /* PADDING_UNKNOWN; enum padding */
     const char *activation; /* NULL; a name that keras_function knows */
-    enum op pool;           /* 0 */
+    int pool;               /* 0; enum op */
     double scale, offset;   /* NAN */
     int invert;
-    enum order layout;   /* ORDER_UNKNOWN */
+    int layout;          /* ORDER_UNKNOWN; enum order */
     int flip;            /* -1; else whether kernels are rotated by 180 degrees */
     int classes;         /* 0: the ten of MNIST and Fashion-MNIST */
     const char *dataset; /* NULL */
@@ -117,27 +118,27 @@ int keras_read(struct keras *k, struct model *m, const char *path,
 
 void keras_free(struct keras *k);
 
-/* ---- the steps, used by keras.c and by tests ----------------------------------------------
- */
+/* ---- the steps, for keras.c and for tests ------------------------------------------------ */
 
 /* config.c: the units of an architecture in JSON. All that cannot be converted is in the error,
    not only the first. */
 int config_read(struct keras *k, const char *json, struct lenet5_error *err);
 /* The version in metadata.json. */
 int config_read_metadata(struct keras *k, const char *json, struct lenet5_error *err);
-
-/* config.c: the function of that name, as Keras of that major version computes it; -1 if it is
-   not known. */
+/* The function of that name, as Keras of that major version computes it; -1 if it is unknown.
+ */
 int keras_function(const char *name, int major, struct function *function);
 
-/* weights.c: sets k->layout, k->base, version and backend. */
+/* weights.c: sets layout, base, version, backend and flip. */
 int weights_find_layout(struct keras *k, struct h5 *h5, char container,
                         struct lenet5_error *err);
-/* Gives every unit of an architecture its arrays, or makes units from the arrays alone, and
-   checks that arrays and units agree. */
+/* Gives every unit of an architecture its arrays, or makes units from the arrays alone. */
 int weights_read(struct keras *k, struct h5 *h5, struct lenet5_error *err);
+/* Do arrays and units agree? Units made from arrays take their numbers from them. */
+int weights_check(struct keras *k, struct lenet5_error *err);
 
-/* legacy.c, v3.c, torch.c: the two for the layouts A to E, F to H, and K. */
+/* legacy.c, v3.c, torch.c: the two ways of weights_read for the layouts A to E, F to H, and K.
+ */
 int legacy_attach(struct keras *k, struct h5 *h5, struct lenet5_error *err);
 int legacy_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err);
 int v3_attach(struct keras *k, struct h5 *h5, struct lenet5_error *err);
@@ -148,9 +149,20 @@ int torch_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err);
 /* guess.c: completes units that were made from arrays alone. */
 int guess(struct keras *k, const struct keras_options *options, struct lenet5_error *err);
 
+/* input.c: data format of the network, shape of its images, and what a byte becomes before the
+   network's own preprocessing, if it has any. */
+enum order input_order(const struct keras *k);
+int input_shape(struct keras *k, const struct keras_options *options, struct shape *shape,
+                struct lenet5_error *err);
+enum origin input_scaling(struct keras *k, const struct keras_options *options, double *scale,
+                          double *offset);
+
 /* translate.c: makes the rows; the arrays of the units are used up. */
 int translate(struct keras *k, const struct keras_options *options, struct model *m,
               struct lenet5_error *err);
+
+/* ---- unit.c: what all steps share ---------------------------------------------------------
+ */
 
 /* The next unit, emptied; NULL when there are too many. */
 struct unit *keras_add(struct keras *k, enum kind kind, const char *type, const char *name,
@@ -168,5 +180,18 @@ void keras_set_version(struct keras *k, const char *version);
 __attribute__((format(printf, 2, 3)))
 #endif
 void keras_note(struct keras *k, const char *format, ...);
+
+/* Makes a text of a file fit to be printed: control characters would move the cursor, broken
+   UTF-8 fits into no JSON. */
+void clean_text(char *text);
+
+int unit_needs_arrays(const struct unit *u);
+/* Inputs of a kernel: channels of a convolution, rows of a dense layer. */
+size_t unit_inputs(const struct unit *u);
+/* Number k of a scale layer: x * s + t. */
+void unit_scale(const struct unit *u, size_t k, double *s, double *t);
+/* How many such numbers it has; 1 serves all channels. */
+size_t unit_scale_count(const struct unit *u);
+int unit_is_uniform(const struct unit *u);
 
 #endif

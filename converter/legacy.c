@@ -145,19 +145,12 @@ static int attach_group(struct keras *k, struct unit *first, struct unit *end, s
     return rc;
 }
 
-static int needs_arrays(const struct unit *u) {
-    for (int role = 0; role < ROLE_END; role++)
-        if (u->has[role])
-            return 1;
-    return 0;
-}
-
 int legacy_attach(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
     struct unit *end = k->units + k->count;
     for (struct unit *u = k->units, *next; u < end; u = next) {
         int needed = 0;
         for (next = u; next < end && !strcmp(next->group, u->group); next++)
-            needed |= needs_arrays(next);
+            needed |= unit_needs_arrays(next);
         if (needed && attach_group(k, u, next, h5, err))
             return -1;
     }
@@ -256,7 +249,7 @@ static int list_numbered(struct h5 *h5, const char *group, struct names *names,
     memset(names, 0, sizeof *names);
     return h5_node(h5, group, err) == NODE_GROUP
                ? h5_list(h5, group, names, err)
-               : fail(err, "the group '%s' is missing", group);
+               : fail(err, "%s: the group '%s' is missing", h5_name(h5), group);
 }
 
 static int collect_numbered(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
@@ -303,9 +296,6 @@ int legacy_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
     if (k->layout == 'A')
         return collect_numbered(k, h5, err);
     int rc = h5_strings(h5, k->base, "layer_names", &layers, err);
-    if (!rc && !layers.count)
-        rc = fail(err, "%s has no weights (an architecture-only or optimizer-only save)",
-                  k->path);
     for (size_t i = 0; i < layers.count && !rc; i++) {
         const char *group = layers.item[i];
         rc = list_weights(k, h5, group, &names, err);

@@ -229,17 +229,15 @@ static int place_window(struct builder *b, struct unit *u, struct row *r, const 
     if (!l->out.h || !l->out.w)
         return unit_fail(b, u, "has a window of %dx%d, which does not fit into a map of %dx%d",
                          l->kernel_h, l->kernel_w, b->at.h, b->at.w);
+    if (shape_size(l->out) > MAX_MAP)
+        return unit_fail(b, u, "gives a map of %dx%dx%d; at most %d numbers can be converted",
+                         l->out.h, l->out.w, l->out.c, MAX_MAP);
     b->at = l->out;
     return 0;
 }
 
-/* Input channels of a kernel, whose shape has been checked. */
-static int kernel_inputs(const struct unit *u) {
-    return (int)u->array[KERNEL].dim[u->kernel == ORDER_CHW ? 1 : 2];
-}
-
 static int check_channels(struct builder *b, const struct unit *u) {
-    const int found = kernel_inputs(u);
+    const int found = (int)unit_inputs(u);
     char shape[64];
     if (found == b->at.c)
         return 0;
@@ -334,7 +332,7 @@ static int check_rows(struct builder *b, const struct unit *u, size_t found) {
 
 static int place_dense(struct builder *b, struct unit *u) {
     const struct tensor *kernel = &u->array[KERNEL];
-    if (flush_border(b, u) || check_rows(b, u, kernel->dim[u->transposed ? 1 : 0]))
+    if (flush_border(b, u) || check_rows(b, u, unit_inputs(u)))
         return -1;
     struct row *r = add_row(b, u, OP_DENSE, (struct shape){u->outputs, 1, 1});
     if (!r || new_floats(b, &r->weight, &r->row.weights, kernel->count))
@@ -354,41 +352,6 @@ static int place_dense(struct builder *b, struct unit *u) {
 
 /* ---- scale ------------------------------------------------------------------------------ */
 
-/* x * s + t of number k, from whichever arrays the layer has. An array of one serves all. */
-static void scale_of(const struct unit *u, size_t k, double *s, double *t) {
-    double value[ROLE_END] = {[GAMMA] = 1, [VARIANCE] = 1};
-    for (int role = GAMMA; role < ROLE_END; role++)
-        if (u->array[role].count)
-            value[role] = u->array[role].data[u->array[role].count > 1 ? k : 0];
-    double deviation = 1;
-    if (u->array[VARIANCE].count)
-        deviation = sqrt(value[VARIANCE] + u->epsilon);
-    if (deviation < u->least_deviation)
-        deviation = u->least_deviation;
-    *s = value[GAMMA] / deviation;
-    *t = value[BETA] - value[MEAN] * *s;
-}
-
-/* How many different numbers a scale layer has: 1 when it is uniform. */
-static size_t scale_count(const struct unit *u) {
-    size_t count = 1;
-    for (int role = GAMMA; role < ROLE_END; role++)
-        if (u->array[role].count > count)
-            count = u->array[role].count;
-    return count;
-}
-
-static int is_uniform(const struct unit *u) {
-    double s, t, s0, t0;
-    scale_of(u, 0, &s0, &t0);
-    for (size_t k = 1; k < scale_count(u); k++) {
-        scale_of(u, k, &s, &t);
-        if (s != s0 || t != t0)
-            return 0;
-    }
-    return 1;
-}
-
 /* Does an axis, counted as Keras does with the batch first, run over the channels? */
 static int is_channel_axis(const struct builder *b, int axis) {
     if (b->flat)
@@ -397,7 +360,7 @@ static int is_channel_axis(const struct builder *b, int axis) {
 }
 
 static int check_scale(struct builder *b, const struct unit *u, size_t want) {
-    const size_t found = scale_count(u);
+    const size_t found = unit_scale_count(u);
     if (u->axis && !is_channel_axis(b, u->axis) && found > 1)
         return unit_fail(b, u, "(%s) normalises axis %d, not channels", u->type, u->axis);
     if (found > 1 && found != want)
@@ -408,8 +371,8 @@ static int check_scale(struct builder *b, const struct unit *u, size_t want) {
 static int place_scale(struct builder *b, struct unit *u) {
     const size_t count = b->flat ? shape_size(b->at) : (size_t)b->at.c;
     double s, t;
-    if (u->preprocessing && !b->rows->count && !has_border(b) && is_uniform(u)) {
-        scale_of(u, 0, &s, &t);
+    if (u->preprocessing && !b->rows->count && !has_border(b) && unit_is_uniform(u)) {
+        unit_scale(u, 0, &s, &t);
         b->scale *= s;
         b->offset = b->offset * s + t;
         return 0;
@@ -426,7 +389,7 @@ static int place_scale(struct builder *b, struct unit *u) {
         /* k counts channels first, Keras's vector may not */
         const size_t cells = count / (size_t)b->at.c, c = k / cells, cell = k % cells;
         const int swap = b->flat && b->order == ORDER_HWC;
-        scale_of(u, swap ? cell * (size_t)b->at.c + c : k, &s, &t);
+        unit_scale(u, swap ? cell * (size_t)b->at.c + c : k, &s, &t);
         r->weight[k] = (float)s;
         r->bias[k] = (float)t;
     }
@@ -489,111 +452,6 @@ static int (*const place[])(struct builder *b, struct unit *u) = {
 };
 
 /* ---- beginning and end ------------------------------------------------------------------ */
-
-/* The data format of the network: that of its first layer that has one. */
-static enum order network_order(const struct keras *k) {
-    for (int i = 0; i < k->count; i++)
-        if (k->units[i].order && k->units[i].kind != KIND_FLATTEN)
-            return k->units[i].order;
-    const int *in = k->input; /* dense layers only: channels are few */
-    return k->input_rank == 3 && in[0] && in[0] < 4 && in[2] > 3 ? ORDER_CHW : ORDER_HWC;
-}
-
-static int square_root(int n) {
-    int side = 0;
-    while (side * side < n && side <= MAX_SIDE)
-        side++;
-    return side * side == n ? side : 0;
-}
-
-/* Channels that the first kernel asks for, 1 where it does not say. */
-static int first_channels(const struct keras *k) {
-    for (int i = 0; i < k->count; i++)
-        if (k->units[i].kind == KIND_CONV)
-            return kernel_inputs(&k->units[i]);
-    return 1;
-}
-
-/* The images that the file says, with 0 for what it does not say. A vector is taken for a
-   square image of 1 or 3 channels, unless a Reshape says how it lies. */
-static struct shape told_input(const struct keras *k, enum order order) {
-    const int *in = k->input, *t = k->units[0].target;
-    struct shape s = {0, 0, 0};
-    if (k->input_rank == 3)
-        s = order == ORDER_CHW ? (struct shape){in[0], in[1], in[2]}
-                               : (struct shape){in[2], in[0], in[1]};
-    else if (k->input_rank == 2)
-        s = (struct shape){1, in[0], in[1]};
-    else if (k->input_rank == 1 && k->units[0].kind == KIND_RESHAPE &&
-             k->units[0].target_rank == 3)
-        s = order == ORDER_CHW ? (struct shape){t[0], t[1], t[2]}
-                               : (struct shape){t[2], t[0], t[1]};
-    else if (k->input_rank == 1 && square_root(in[0]))
-        s = (struct shape){1, square_root(in[0]), square_root(in[0])};
-    else if (k->input_rank == 1 && in[0] % 3 == 0 && square_root(in[0] / 3))
-        s = (struct shape){3, square_root(in[0] / 3), square_root(in[0] / 3)};
-    return s;
-}
-
-static int find_input(struct builder *b) {
-    struct keras *k = b->k;
-    struct shape told = told_input(k, b->order), asked = b->options->input;
-    if (asked.c && ((told.c && told.c != asked.c) || (told.h && told.h != asked.h) ||
-                    (told.w && told.w != asked.w)))
-        return fail(b->err, "%s takes images of %dx%dx%d; --input says %dx%dx%d", k->path,
-                    told.h, told.w, told.c, asked.h, asked.w, asked.c);
-    if (asked.c)
-        told = asked;
-    if (k->input_rank == 1 && !told.c)
-        return fail(b->err, "%s takes a vector of %d numbers; --input HxWxC says what image",
-                    k->path, k->input[0]);
-    if (!told.c)
-        told.c = first_channels(k);
-    if (!told.h || !told.w) {
-        told.h = told.h ? told.h : 28;
-        told.w = told.w ? told.w : 28;
-        keras_note(k, "images of %dx%dx%d (--input HxWxC)", told.h, told.w, told.c);
-    }
-    if ((told.c != 1 && told.c != 3) || told.h > MAX_SIDE || told.w > MAX_SIDE)
-        return fail(b->err,
-                    "%s takes images of %dx%dx%d; at most %dx%d with 1 or 3 channels can be "
-                    "converted%s",
-                    k->path, told.h, told.w, told.c, MAX_SIDE, MAX_SIDE,
-                    told.c > 3 ? "; was it built with (1,28,28) read as channels_last?" : "");
-    b->m->input = b->at = told;
-    b->flat = k->input_rank == 1;
-    return 0;
-}
-
-/* What a byte becomes before the network's own preprocessing, if it has any: a Rescaling by
-   about 1/255 expects bytes, one by 2 expects numbers up to 1. */
-static void find_scaling(struct builder *b) {
-    const struct keras_options *o = b->options;
-    const struct unit *first = b->k->units;
-    double s = 1, t = 0;
-    while (first < b->k->units + b->k->count && first->kind != KIND_CONV &&
-           first->kind != KIND_DENSE && first->kind != KIND_SCALE)
-        first++;
-    const int inside = first < b->k->units + b->k->count && first->preprocessing;
-    b->scale = 1.0 / 255;
-    b->m->scaling_origin = ORIGIN_ASSUMED;
-    if (inside)
-        scale_of(first, 0, &s, &t);
-    if (!isnan(o->scale) || !isnan(o->offset) || o->invert) {
-        b->m->scaling_origin = ORIGIN_OPTION;
-        b->scale = isnan(o->scale) ? inside ? 1 : 1.0 / 255 : o->scale;
-        b->offset = isnan(o->offset) ? 0 : o->offset;
-    } else if (inside && fabs(s) * 255 < 16) {
-        b->m->scaling_origin = ORIGIN_FILE;
-        b->scale = 1;
-    } else
-        keras_note(b->k, "bytes are divided by 255 before they enter (--scale, --offset, "
-                         "--invert)");
-    if (o->invert) { /* 255 - byte is what enters */
-        b->offset += 255 * b->scale;
-        b->scale = -b->scale;
-    }
-}
 
 static int check_end(struct builder *b) {
     const int want = b->options->classes ? b->options->classes : 10;
@@ -681,10 +539,14 @@ int translate(struct keras *k, const struct keras_options *options, struct model
     b.rows = calloc(1, sizeof *b.rows);
     if (!b.rows)
         return fail(err, "%s: out of memory", k->path);
-    b.order = network_order(k);
-    find_scaling(&b);
-    if (find_input(&b) || place_all(&b) || check_end(&b) || fold_scales(b.rows, err) ||
-        check_scales(&b) || pack(&b))
+    b.order = input_order(k);
+    m->scaling_origin = input_scaling(k, options, &b.scale, &b.offset);
+    if (input_shape(k, options, &m->input, err))
+        goto out;
+    b.at = m->input;
+    b.flat = k->input_rank == 1;
+    if (place_all(&b) || check_end(&b) || fold_scales(b.rows, err) || check_scales(&b) ||
+        pack(&b))
         goto out;
     m->scale = (float)b.scale;
     m->offset = (float)b.offset;

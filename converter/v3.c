@@ -73,12 +73,16 @@ static int count_arrays(struct search *s, const char *group) {
     struct names names;
     int found = 0;
     snprintf(path, sizeof path, "%s/vars", group);
-    if (h5_node(s->h5, path, s->err) != NODE_GROUP)
-        return 0;
+    const int node = h5_node(s->h5, path, s->err);
+    if (node != NODE_GROUP)
+        return node < 0 ? -1 : 0;
     if (h5_list(s->h5, path, &names, s->err))
         return -1;
-    for (size_t k = 0; k < names.count; k++)
-        found += is_number(names.item[k]);
+    for (size_t k = 0; k < names.count && found >= 0; k++)
+        found = is_number(names.item[k]) ? found + 1 : -1;
+    if (found < 0)
+        fail(s->err, "%s is damaged: '%s' holds names that are no numbers", h5_name(s->h5),
+             path);
     names_free(&names);
     return found;
 }
@@ -92,7 +96,8 @@ static int add_holder(struct search *s, const char *group) {
     if (found <= 0)
         return found;
     if (s->count == MAX_HOLDERS)
-        return fail(s->err, "more than %d groups hold weights", MAX_HOLDERS);
+        return fail(s->err, "%s: more than %d groups hold weights", h5_name(s->h5),
+                    MAX_HOLDERS);
     snprintf(h->literal, sizeof h->literal, "%s", group);
     h->arrays = (size_t)found;
     if (!state && *h->clean) /* not the model's own, empty, vars */
@@ -114,7 +119,8 @@ static int walk(struct search *s, const char *group, int depth) {
         if (!strcmp(names.item[k], "vars") || length >= PATH)
             continue;
         if (++s->visits > MAX_VISITS || depth > MAX_DEPTH) {
-            rc = fail(s->err, "its groups are nested without end, or more than %d", MAX_VISITS);
+            rc = fail(s->err, "%s: its groups are nested without end, or more than %d",
+                      h5_name(s->h5), MAX_VISITS);
             break;
         }
         const int node = h5_node(s->h5, path, s->err);
@@ -133,7 +139,7 @@ static int search(struct search *s, struct h5 *h5, struct lenet5_error *err) {
     s->err = err;
     s->holder = calloc(MAX_HOLDERS + 1, sizeof *s->holder);
     if (!s->holder)
-        return fail(err, "out of memory");
+        return fail(err, "%s: out of memory", h5_name(h5));
     return walk(s, "", 0);
 }
 
@@ -192,10 +198,6 @@ static int group_number(const char *step, size_t length, const char *snake) {
     return is_number(number) && strlen(number) < 9 ? atoi(number) : -1;
 }
 
-static int needs_arrays(const struct unit *u) {
-    return u->has[KERNEL] || u->has[MEAN];
-}
-
 /* How many layers (or models) of this one's class come before it in its container, counting
    only those that own arrays. place is "Sequential 0/Conv2D 1", level the step of it that
    counts. */
@@ -206,7 +208,7 @@ static int rank_among_units(const struct keras *k, const char *place, size_t sta
     int rank = 0;
     for (int i = 0; i < k->count; i++) {
         const struct unit *u = &k->units[i];
-        if (!needs_arrays(u) || strncmp(u->place, place, type + 1))
+        if (!unit_needs_arrays(u) || strncmp(u->place, place, type + 1))
             continue;
         const int other = atoi(u->place + type);
         if (other >= 0 && other < own && other < MAX_UNITS && !seen[other]) {
@@ -337,8 +339,5 @@ int v3_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
     k->average_pools = s.average_pools;
     k->maximum_pools = s.maximum_pools;
     free(s.holder);
-    if (!rc && !k->count)
-        rc = fail(err, "%s has no weights (an architecture-only or optimizer-only save)",
-                  k->path);
     return rc;
 }

@@ -56,6 +56,11 @@ static char legacy_letter(const struct keras *k, struct h5 *h5) {
     return *k->version || *k->backend ? 'D' : 'B';
 }
 
+static int fail_empty(const struct keras *k, struct lenet5_error *err) {
+    return fail(err, "%s has no weights (an architecture-only or optimizer-only save)",
+                k->path);
+}
+
 static int fail_unknown(const struct keras *k, const struct names *top,
                         struct lenet5_error *err) {
     char list[200] = "";
@@ -69,8 +74,7 @@ static int fail_unknown(const struct keras *k, const struct names *top,
                      top->item[i]);
     }
     if (!weights)
-        return fail(err, "%s has no weights (an architecture-only or optimizer-only save)",
-                    k->path);
+        return fail_empty(k, err);
     return fail(err, "%s is HDF5 but not a layout Keras writes; top level holds: %s", k->path,
                 list);
 }
@@ -205,24 +209,35 @@ static int check_scale(const struct keras *k, const struct unit *u, struct lenet
     return 0;
 }
 
+/* A bias that is missing from one layer only may have been lost. */
+static void note_biases(struct keras *k) {
+    int with = 0;
+    for (int i = 0; i < k->count; i++)
+        with += k->units[i].array[BIAS].count != 0;
+    for (int i = 0; i < k->count && with && !k->architecture; i++)
+        if (k->units[i].array[KERNEL].count && !k->units[i].array[BIAS].count)
+            keras_note(k, "layer '%.40s' has no bias", k->units[i].name);
+}
+
 int weights_read(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
     const int legacy = k->layout <= 'E';
-    int rc;
     if (k->architecture)
-        rc = legacy ? legacy_attach(k, h5, err) : v3_attach(k, h5, err);
-    else if (k->layout == 'K')
-        rc = torch_collect(k, h5, err);
-    else
-        rc = legacy ? legacy_collect(k, h5, err) : v3_collect(k, h5, err);
-    for (int i = 0; i < k->count && !rc; i++) {
+        return legacy ? legacy_attach(k, h5, err) : v3_attach(k, h5, err);
+    if (k->layout == 'K')
+        return torch_collect(k, h5, err);
+    return legacy ? legacy_collect(k, h5, err) : v3_collect(k, h5, err);
+}
+
+int weights_check(struct keras *k, struct lenet5_error *err) {
+    int kernels = 0;
+    for (int i = 0; i < k->count; i++) {
         struct unit *u = &k->units[i];
-        rc = check_roles(k, u, err);
-        if (!rc && u->kind == KIND_CONV)
-            rc = check_conv(k, u, err);
-        if (!rc && u->kind == KIND_DENSE)
-            rc = check_dense(k, u, err);
-        if (!rc && u->kind == KIND_SCALE)
-            rc = check_scale(k, u, err);
+        if (check_roles(k, u, err) || (u->kind == KIND_CONV && check_conv(k, u, err)) ||
+            (u->kind == KIND_DENSE && check_dense(k, u, err)) ||
+            (u->kind == KIND_SCALE && check_scale(k, u, err)))
+            return -1;
+        kernels += u->array[KERNEL].count != 0;
     }
-    return rc;
+    note_biases(k);
+    return kernels ? 0 : fail_empty(k, err);
 }
