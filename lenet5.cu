@@ -928,7 +928,16 @@ enum column { REFERENCE, SIMD, GPU, COLUMNS };
 struct layer_result {
     double us[COLUMNS];  /* median time per image; -1 where the column has no backend */
     double error, bound; /* largest difference from the reference, and what it may be there */
+    double share[RESOURCES]; /* of what the GPU can do at most, while it runs this row */
+    int binds;               /* the resource with the largest share */
     int ok;
+};
+
+/* Where the time goes inside a kernel that is a whole network. */
+struct stage_result {
+    const struct backend *backend;
+    double us[STAGES];  /* per image, its clock's own time included */
+    double fma[STAGES]; /* share of the multiply-adds that the GPU could do meanwhile */
 };
 
 struct backend_result {
@@ -947,10 +956,13 @@ struct comparison {
     size_t images;                          /* images that the backends were timed on */
     const struct backend *columns[COLUMNS]; /* NULL where there is none */
     char why_no_gpu[512];
-    char gpu_name[128], cpu_name[128];
+    char cpu_name[128];
     struct layer_result layers[MAX_LAYERS];
     struct backend_result backends[8];
     int backend_count, ok;
+    struct stage_result stages[4];
+    int stage_count;
+    struct device gpu;
 };
 
 /* Largest |got - want| and the bound there, kept if larger than what r has; ok turns 0 if any
@@ -964,6 +976,18 @@ static void check_layer(const float *want, const float *got, const float *bound,
             r->error = error;
             r->bound = bound[k];
         }
+    }
+}
+
+/* What the GPU's row took of each resource, of the most that it could have taken meanwhile. */
+static void find_shares(const struct comparison *c, const struct layer *l,
+                        struct layer_result *r) {
+    double cost[RESOURCES];
+    c->columns[GPU]->cost(l, c->n, cost);
+    for (int k = 0; k < RESOURCES; k++) {
+        r->share[k] = cost[k] / (1e-6 * r->us[GPU] * c->gpu.rate[k]);
+        if (r->share[k] > r->share[r->binds])
+            r->binds = k;
     }
 }
 
@@ -995,6 +1019,8 @@ static int compare_layer(struct comparison *c, void **states, int row, const flo
         if (k != REFERENCE)
             check_layer(y, got, bound, count, r);
     }
+    if (c->columns[GPU])
+        find_shares(c, l, r);
     return 0;
 }
 
@@ -1123,6 +1149,38 @@ static int compare_backends(struct comparison *c, const struct options *o,
     return rc;
 }
 
+/* The clocks inside kernels that are whole networks; the k-th row with weights is stage k + 1.
+ */
+static int compare_stages(struct comparison *c, const struct dataset *set,
+                          struct lenet5_error *err) {
+    for (const struct backend *const *b = backends; *b; b++) {
+        struct stage_result *r = &c->stages[c->stage_count];
+        const struct model *m = &c->model;
+        int n = (int)c->images, stage = STAGE_C1, rc = 0;
+        struct lenet5_error ignored;
+        void *state = NULL;
+        if (!(*b)->stages || (*b)->device(&c->gpu, &ignored) ||
+            (*b)->open(&state, m, &n, &ignored))
+            continue;
+        for (int k = 0; k < 2 && !rc; k++) /* once to warm up */
+            rc = (*b)->stages(state, set->images, n, r->us, err);
+        (*b)->close(state);
+        if (rc)
+            return -1;
+        r->backend = *b;
+        for (int k = 0; k < STAGES; k++)
+            r->us[k] *= 1e6 / n;
+        for (int k = 0; k < m->count && stage < STAGES; k++)
+            if (m->layers[k].weights) {
+                r->fma[stage] = (double)layer_macs(&m->layers[k]) /
+                                (1e-6 * r->us[stage] * c->gpu.rate[RESOURCE_FMA]);
+                stage++;
+            }
+        c->stage_count++;
+    }
+    return 0;
+}
+
 /* Who fills the columns; the first GPU backend that has single layers, or why there is none. */
 static void find_columns(struct comparison *c) {
     struct lenet5_error err;
@@ -1135,7 +1193,7 @@ static void find_columns(struct comparison *c) {
     for (const struct backend *const *b = backends; *b && !c->columns[GPU]; b++)
         if ((*b)->on_gpu && (*b)->layer && !(*b)->device(&device, &err)) {
             c->columns[GPU] = *b;
-            snprintf(c->gpu_name, sizeof c->gpu_name, "%s", device.name);
+            c->gpu = device;
         }
     if (!c->columns[GPU])
         snprintf(c->why_no_gpu, sizeof c->why_no_gpu, "%s", err.message);
@@ -1148,6 +1206,9 @@ static const char *shape_text(struct shape s, char text[48]) {
         snprintf(text, 48, "%dx%dx%d", s.c, s.h, s.w);
     return text;
 }
+
+static const char *const RESOURCE_NAMES[RESOURCES] = {"fma", "special", "shared", "memory"};
+static const char *const STAGE_NAMES[STAGES] = {"input", "C1+S2", "C3+S4", "C5", "F6", "OUT"};
 
 /* Times of the columns and how much faster the GPU is; "-" where there is no such column. */
 static void print_times(const double us[COLUMNS]) {
@@ -1168,7 +1229,28 @@ static void print_layer_result(const struct layer *l, const struct layer_result 
     printf("%-20s %-9s %9s", l->name, shape_text(l->out, shape),
            thousands((long long)layer_macs(l)));
     print_times(r->us);
-    printf(" %9.1e %9.1e  %s\n", r->error, r->bound, r->ok ? "ok" : "WRONG");
+    printf(" %9.1e %9.1e  %-5s", r->error, r->bound, r->ok ? "ok" : "WRONG");
+    if (r->us[GPU] >= 0)
+        printf(" %s %.0f %%", RESOURCE_NAMES[r->binds], 100 * r->share[r->binds]);
+    printf("\n");
+}
+
+static void print_stages(const struct comparison *c) {
+    for (int k = 0; k < c->stage_count; k++) {
+        const struct stage_result *r = &c->stages[k];
+        double sum = 0;
+        for (int j = 0; j < STAGES; j++)
+            sum += r->us[j];
+        printf("%s\n%-10s",
+               k ? ""
+                 : "\ninside a kernel, by its own clock: ns per image (share of "
+                   "the kernel, of the FMA limit)\n",
+               r->backend->name);
+        for (int j = 0; j < STAGES; j++)
+            printf(" %s %.1f (%.0f %%, %.0f %%)", STAGE_NAMES[j], 1e3 * r->us[j],
+                   100 * r->us[j] / sum, 100 * r->fma[j]);
+    }
+    printf(c->stage_count ? "\n" : "");
 }
 
 /* Images/s of a backend, 0 if it did not run. */
@@ -1207,9 +1289,10 @@ static void print_comparison(const struct comparison *c, const struct options *o
     printf("weights   %s\ndata      %s, layers on %s images at once\nCPU       %s\nGPU       "
            "%s\n\n",
            weights_path(o), long_name(set), thousands(c->n), c->cpu_name,
-           c->columns[GPU] ? c->gpu_name : "-");
-    printf("%-20s %-9s %9s %10s %10s %10s %8s %8s %9s %9s\n", "layer", "output", "mult-adds",
-           "reference", "simd", "GPU", "x ref.", "x simd", "error", "bound");
+           c->columns[GPU] ? c->gpu.name : "-");
+    printf("%-20s %-9s %9s %10s %10s %10s %8s %8s %9s %9s        %s\n", "layer", "output",
+           "mult-adds", "reference", "simd", "GPU", "x ref.", "x simd", "error", "bound",
+           "limit");
     for (int k = 0; k < c->model.count; k++) {
         print_layer_result(&c->model.layers[k], &c->layers[k]);
         for (int j = 0; j < COLUMNS; j++)
@@ -1217,13 +1300,17 @@ static void print_comparison(const struct comparison *c, const struct options *o
     }
     printf("%-20s %-9s %9s", "all layers", "", "");
     print_times(all.us);
-    printf("\n\ntimes are microseconds per image, the median of %d (CPU) and %d (GPU) runs, "
-           "copies\n"
-           "not counted; reference uses one core, simd all of them; error is the largest\n"
-           "difference of simd or GPU from the reference on the same input, bound is what\n"
-           "rounding may make of it there\n",
-           CPU_REPEATS, GPU_REPEATS - GPU_WARM);
+    printf(
+        "\n\ntimes are microseconds per image, the median of %d (CPU) and %d (GPU) runs, "
+        "copies\n"
+        "not counted; reference uses one core, simd all of them; error is the largest\n"
+        "difference of simd or GPU from the reference on the same input, bound is what\n"
+        "rounding may make of it there; limit is what the GPU's kernel takes most of, and its\n"
+        "share of the most that the GPU could give: multiply-adds (fma), exponentials and\n"
+        "reciprocals (special), shared or device memory\n",
+        CPU_REPEATS, GPU_REPEATS - GPU_WARM);
     print_backend_results(c);
+    print_stages(c);
     if (!c->ok)
         printf("\nsomething is WRONG: a result lies outside its bound\n");
     if (!c->columns[GPU])
@@ -1234,6 +1321,27 @@ static json_t *number_or_null(int there, double value) {
     return there ? json_real(value) : json_null();
 }
 
+/* Shares by resource and the one that binds, or null without a GPU. */
+static json_t *shares_json(const struct layer_result *r) {
+    if (r->us[GPU] < 0)
+        return json_null();
+    json_t *json = json_pack("{s:s}", "binds", RESOURCE_NAMES[r->binds]);
+    for (int k = 0; k < RESOURCES; k++)
+        json_object_set_new(json, RESOURCE_NAMES[k], json_real(r->share[k]));
+    return json;
+}
+
+static json_t *stages_json(const struct comparison *c) {
+    json_t *list = json_array();
+    for (int k = 0; k < c->stage_count; k++)
+        for (int j = 0; j < STAGES; j++)
+            json_array_append_new(list, json_pack("{s:s, s:s, s:f, s:f}", "backend",
+                                                  c->stages[k].backend->name, "stage",
+                                                  STAGE_NAMES[j], "us", c->stages[k].us[j],
+                                                  "fma", c->stages[k].fma[j]));
+    return list;
+}
+
 static json_t *comparison_json(const struct comparison *c, const struct options *o,
                                const struct dataset *set) {
     json_t *layers = json_array(), *list = json_array();
@@ -1242,11 +1350,12 @@ static json_t *comparison_json(const struct comparison *c, const struct options 
         const struct layer_result *r = &c->layers[k];
         json_array_append_new(
             layers,
-            json_pack("{s:s, s:s, s:[i, i, i], s:I, s:f, s:f, s:o, s:f, s:f, s:b}", "name",
+            json_pack("{s:s, s:s, s:[i, i, i], s:I, s:f, s:f, s:o, s:f, s:f, s:b, s:o}", "name",
                       l->name, "op", op_name(l->op), "out_shape", l->out.c, l->out.h, l->out.w,
                       "macs", (json_int_t)layer_macs(l), "cpu_us", r->us[REFERENCE], "simd_us",
                       r->us[SIMD], "gpu_us", number_or_null(r->us[GPU] >= 0, r->us[GPU]),
-                      "max_abs_error", r->error, "bound", r->bound, "ok", r->ok));
+                      "max_abs_error", r->error, "bound", r->bound, "ok", r->ok, "limits",
+                      shares_json(r)));
     }
     for (int k = 0; k < c->backend_count; k++) {
         const struct backend_result *r = &c->backends[k];
@@ -1261,11 +1370,11 @@ static json_t *comparison_json(const struct comparison *c, const struct options 
                 "compute", number_or_null(ran, r->timing.compute), "download",
                 number_or_null(ran, r->timing.download), "ok", r->ok, "why_not", r->why_not));
     }
-    return json_pack("{s:i, s:s, s:s, s:{s:s, s:I}, s:i, s:s, s:s, s:s, s:o, s:o, s:b}",
+    return json_pack("{s:i, s:s, s:s, s:{s:s, s:I}, s:i, s:s, s:s, s:s, s:o, s:o, s:o, s:b}",
                      "version", JSON_VERSION, "mode", "compare", "weights", weights_path(o),
                      "dataset", "name", set->name, "images", (json_int_t)c->images, "batch",
-                     c->n, "cpu", c->cpu_name, "gpu", c->gpu_name, "why_no_gpu", c->why_no_gpu,
-                     "layers", layers, "backends", list, "ok", c->ok);
+                     c->n, "cpu", c->cpu_name, "gpu", c->gpu.name, "why_no_gpu", c->why_no_gpu,
+                     "layers", layers, "backends", list, "stages", stages_json(c), "ok", c->ok);
 }
 
 static int mode_compare(const struct options *o, struct lenet5_error *err) {
@@ -1292,7 +1401,8 @@ static int mode_compare(const struct options *o, struct lenet5_error *err) {
     c->images = set.count;
     find_columns(c);
     if (compare_layers(c, o, &set, err) ||
-        compare_backends(c, o, &set, lenet5_info(net)->classes, err))
+        compare_backends(c, o, &set, lenet5_info(net)->classes, err) ||
+        compare_stages(c, &set, err))
         goto out;
     if (o->json)
         print_json(comparison_json(c, o, &set));

@@ -14,6 +14,15 @@
 extern "C" {
 #endif
 
+/* What a computation on the GPU may be short of. */
+enum resource {
+    RESOURCE_FMA,     /* multiply-adds */
+    RESOURCE_SPECIAL, /* exponentials and reciprocals: a tanh takes one of each */
+    RESOURCE_SHARED,  /* bytes through shared memory, 128 for each access of a warp */
+    RESOURCE_MEMORY,  /* bytes to and from device memory */
+    RESOURCES
+};
+
 /* What a backend runs on. Numbers that do not apply are 0. */
 struct device {
     char name[128];   /* "NVIDIA H200", "AMD EPYC" */
@@ -21,7 +30,11 @@ struct device {
     int driver;       /* CUDA driver's version: 13000 is 13.0 */
     int multiprocessors;
     size_t memory_total, memory_free; /* bytes */
+    double rate[RESOURCES];           /* most that it can do, per second, at its top clock */
 };
+
+/* Stages of a kernel that is a whole LeNet-5: input, C1 with S2, C3 with S4, C5, F6, OUT. */
+enum { STAGE_INPUT, STAGE_C1, STAGE_C3, STAGE_C5, STAGE_F6, STAGE_OUT, STAGES };
 
 #define EXACT 1e-4
 
@@ -60,6 +73,15 @@ struct backend {
     /* How far a logit may be from the reference's, relative above 1: EXACT where all sums are
        float32, more where operands are shorter; "auto" picks only exact backends. */
     double tolerance;
+
+    /* What one image takes of each resource in row l, counted from the kernel's code, in a
+       batch of n. NULL where the rows are no kernels of their own. */
+    void (*cost)(const struct layer *l, int n, double cost[RESOURCES]);
+
+    /* Runs n images (1 to max_batch) with a clock inside the kernel: the seconds that it spent
+       in each stage. The clock costs time itself. NULL where there is no such clock. */
+    int (*stages)(void *state, const uint8_t *bytes, int n, double seconds[STAGES],
+                  struct lenet5_error *err);
 };
 
 /* Every backend of this build; "auto" tries the exact ones in this order. Ends with NULL. */

@@ -60,11 +60,22 @@ static void launch(const struct layer *l, const float *x, float *y, int n,
     conv_kernel<GROUP><<<grid, BLOCK, staged, stream>>>(*l, x, y, positions);
 }
 
+int conv_group(const struct layer *l) {
+    if (l->kernel_h * l->kernel_w >
+        1024) /* a larger group's weights would not fit into 48 KiB */
+        return 1;
+    return l->out.c <= 6 ? 6 : 8;
+}
+
 void conv_cuda(const struct layer *l, const float *x, float *y, int n, cudaStream_t stream) {
-    if (l->kernel_h * l->kernel_w > 1024) /* a group's weights would not fit into 48 KiB */
+    switch (conv_group(l)) {
+    case 1:
         launch<1>(l, x, y, n, stream);
-    else if (l->out.c <= 6)
+        break;
+    case 6:
         launch<6>(l, x, y, n, stream);
-    else
+        break;
+    default:
         launch<8>(l, x, y, n, stream);
+    }
 }

@@ -33,6 +33,22 @@ static __global__ void scale_kernel(const uint8_t *bytes, float *x, size_t size,
         x[k] = (float)bytes[k] * scale + offset;
 }
 
+/* Per multiprocessor and clock: 64 or 128 multiply-adds, 16 special functions, 128 bytes of
+   shared memory (CUDA C++ Programming Guide, arithmetic instructions). */
+static int find_rates(struct device *d, struct lenet5_error *err) {
+    int clock, memory_clock, bus; /* kHz, kHz, bits */
+    CUDA_TRY(cudaDeviceGetAttribute(&clock, cudaDevAttrClockRate, 0));
+    CUDA_TRY(cudaDeviceGetAttribute(&memory_clock, cudaDevAttrMemoryClockRate, 0));
+    CUDA_TRY(cudaDeviceGetAttribute(&bus, cudaDevAttrGlobalMemoryBusWidth, 0));
+    const double clocks = 1e3 * clock * d->multiprocessors;
+    const int lanes = d->major < 8 || (d->major == 8 && d->minor == 0) ? 64 : 128;
+    d->rate[RESOURCE_FMA] = clocks * lanes;
+    d->rate[RESOURCE_SPECIAL] = clocks * 16;
+    d->rate[RESOURCE_SHARED] = clocks * 128;
+    d->rate[RESOURCE_MEMORY] = 2e3 * memory_clock * bus / 8; /* two transfers a clock */
+    return 0;
+}
+
 static int cuda_device(struct device *device, struct lenet5_error *err) {
     int count = 0, driver = 0;
     cudaDeviceProp p;
@@ -52,7 +68,7 @@ static int cuda_device(struct device *device, struct lenet5_error *err) {
     device->minor = p.minor;
     device->driver = driver;
     device->multiprocessors = p.multiProcessorCount;
-    return 0;
+    return find_rates(device, err);
 }
 
 /* The only memory that grows with the batch. */
@@ -269,6 +285,26 @@ static int cuda_layer(void *state, int row, const float *x, int n, float *y, int
     return 0;
 }
 
+/* Every access of a warp to shared memory counts as 128 bytes, also where all its threads read
+   the same word; a convolution's thread reads its group's weights in pieces of 8 or 16 bytes.
+ */
+static void cuda_cost(const struct layer *l, int n, double cost[RESOURCES]) {
+    const int special = l->activation != ACT_LINEAR && l->activation != ACT_RELU;
+    const double outputs = (double)shape_size(l->out), inputs = (double)shape_size(l->in);
+    cost[RESOURCE_FMA] = (double)layer_macs(l);
+    cost[RESOURCE_SPECIAL] = special ? 2 * outputs : 0;
+    cost[RESOURCE_SHARED] = 0;
+    cost[RESOURCE_MEMORY] = 4 * (inputs + outputs + (double)(l->weights + l->biases) / n);
+    if (l->op == OP_CONV) {
+        const int group = conv_group(l), piece = group % 4 ? 2 : 4;
+        const double reads = (double)l->in.c * l->kernel_h * l->kernel_w * l->out.h * l->out.w *
+                             ceil_div(l->out.c, group) * ceil_div(group, piece);
+        cost[RESOURCE_SHARED] = 128 * reads / 32;
+    }
+    if (l->op == OP_DENSE) /* two numbers read for each multiply-add */
+        cost[RESOURCE_SHARED] = 128 * 2 * inputs * TILE * ceil_div(l->out.c, TILE) / 32;
+}
+
 static int cuda_run_device(void *state, const uint8_t *bytes, int n, float *logits,
                            void *stream, struct lenet5_error *err) {
     const struct cuda *s = (const struct cuda *)state;
@@ -286,4 +322,6 @@ extern const struct backend backend_cuda = {"cuda",
                                             cuda_close,
                                             cuda_run_device,
                                             0,
-                                            EXACT};
+                                            EXACT,
+                                            cuda_cost,
+                                            NULL};

@@ -30,6 +30,11 @@ static __device__ inline size_t thread_index(void) {
     return (size_t)blockIdx.x * blockDim.x + threadIdx.x;
 }
 
+/* Output channels that a thread of the convolution computes. */
+int conv_group(const struct layer *l);
+/* Images, outputs and inputs in a tile of the dense kernel; a block is TILE x TILE threads. */
+enum { TILE = 16 };
+
 /* One row over n images on the device: x, y, l.weight and l.bias are device memory. They only
    launch; the caller asks cudaGetLastError(). */
 void conv_cuda(const struct layer *l, const float *x, float *y, int n, cudaStream_t stream);

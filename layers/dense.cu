@@ -7,8 +7,6 @@
  */
 #include "cuda.cuh"
 
-enum { TILE = 16 }; /* images, outputs and inputs a tile; a block is TILE x TILE threads */
-
 static __global__ void dense_kernel(struct layer l, const float *x, float *y, int n, int C) {
     __shared__ float xs[TILE][TILE + 1]; /* [image][input]; + 1 spreads a column over banks */
     __shared__ float ks[TILE][TILE + 1]; /* [output][input] */

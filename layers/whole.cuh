@@ -10,9 +10,6 @@
 #include "cuda.cuh"
 #include "family.h"
 
-/* Stages of a kernel, as its clock counts them. */
-enum stage { STAGE_INPUT, STAGE_C1, STAGE_C3, STAGE_C5, STAGE_F6, STAGE_OUT, STAGES };
-
 /* What a kernel gets. */
 struct whole_arguments {
     const uint8_t *bytes; /* device, n images, at a multiple of 16 */
