@@ -2,14 +2,18 @@
 # SPDX-License-Identifier: MIT
 """Puts measured tables into README.md, between its markers, so that nobody types a figure.
 
-    scripts/readme.py FOLDER      FOLDER holds gpu_report.txt, gpu_compare.json and
-                                  gpu_eval.txt, as scripts/gpu_check.sh leaves them
+    scripts/readme.py FOLDER...     what a folder holds decides what is replaced:
+        gpu_report.txt, gpu_compare.json, gpu_eval.txt   by scripts/gpu_check.sh
+        bench_gpu.md, bench_gpu.svg                      by scripts/bench_gpu.py
+        bench_cpu*.json                                  by scripts/bench_cpu.py --json
 
-Only the text between <!-- NAME:begin --> and <!-- NAME:end --> changes. Standard library only.
+Only the text between <!-- NAME:begin --> and <!-- NAME:end --> changes; the plot is copied
+beside the script that draws it. Standard library only.
 """
 import json
 import pathlib
 import re
+import shutil
 import sys
 
 
@@ -32,13 +36,15 @@ def shape(sides):
 
 
 def layer_rows(compare):
-    yield "| layer | output | multiply-adds | CPU µs | GPU µs | speed-up | error | bound | |"
-    yield "|---|---|---:|---:|---:|---:|---:|---:|---|"
+    yield ("| layer | output | multiply-adds | reference | simd, one core | GPU | GPU is faster | "
+           "error | bound | limit |")
+    yield "|---|---|---:|---:|---:|---:|---:|---:|---:|---|"
     for r in compare["layers"]:
-        speedup = f"{r['cpu_us'] / r['gpu_us']:,.0f}×"
+        limits = r["limits"]
         yield (f"| {r['name']} | {shape(r['out_shape'])} | {r['macs']:,} | {r['cpu_us']:.2f} | "
-               f"{r['gpu_us']:.4f} | {speedup} | {r['max_abs_error']:.1e} | {r['bound']:.1e} | "
-               f"{'ok' if r['ok'] else 'WRONG'} |")
+               f"{r['simd_us']:.3f} | {r['gpu_us']:.4f} | {r['cpu_us'] / r['gpu_us']:,.0f}×, "
+               f"{r['simd_us'] / r['gpu_us']:,.0f}× | {r['max_abs_error']:.1e} | "
+               f"{r['bound']:.1e} | {limits['binds']} {100 * limits[limits['binds']]:.0f} % |")
 
 
 def backend_rows(compare):
@@ -60,24 +66,68 @@ def replace(text, name, lines):
     return head + begin + "\n" + "\n".join(lines) + "\n" + end + rest.split(end)[1]
 
 
-def main():
-    if len(sys.argv) != 2:
-        die("usage: scripts/readme.py FOLDER")
-    folder = pathlib.Path(sys.argv[1])
-    readme = pathlib.Path(__file__).resolve().parent.parent / "README.md"
-    try:
-        compare = json.loads((folder / "gpu_compare.json").read_text())
-        measured = header(folder / "gpu_report.txt")
-        evaluation = (folder / "gpu_eval.txt").read_text().rstrip()
-    except (OSError, ValueError) as error:
-        die(f"{folder}: {error}; make gpu-check writes what is needed")
+def gpu_check(folder):
+    """Sections of one scripts/gpu_check.sh run."""
+    compare = json.loads((folder / "gpu_compare.json").read_text())
     if not compare["gpu"]:
         die(f"{folder}/gpu_compare.json: made without a GPU: {compare['why_no_gpu']}")
-    lines = [f"Measured on {measured}; CPU: {compare['cpu']}, one core; "
-             f"{compare['dataset']['name']}, {compare['batch']:,} images at once, "
-             "microseconds per image.", "", *layer_rows(compare), "", *backend_rows(compare)]
-    text = replace(readme.read_text(), "compare", lines)
-    readme.write_text(replace(text, "eval", ["```", evaluation, "```"]))
+    evaluation = (folder / "gpu_eval.txt").read_text().rstrip()
+    return {"eval": ["```", evaluation, "```"],
+            "compare": [f"Measured on {header(folder / 'gpu_report.txt')}; CPU: {compare['cpu']}; "
+                        f"{compare['dataset']['name']}, {compare['batch']:,} images at once, "
+                        "microseconds per image.", "",
+                        *layer_rows(compare), "", *backend_rows(compare)]}
+
+
+def bench_gpu(folder):
+    """The peers on the same card; the plot goes beside the script that draws it."""
+    shutil.copy(folder / "bench_gpu.svg", pathlib.Path(__file__).parent / "bench_gpu.svg")
+    return {"peers": [(folder / "bench_gpu.md").read_text().rstrip(), "",
+                      "![images/s against batch size](scripts/bench_gpu.svg)"]}
+
+
+def cpu_rows(bench):
+    first = bench["results"][0]
+    yield (f"{bench['machine']}, {bench['date']}; ONNX Runtime {first['onnxruntime']} (the faster of "
+           f"plain and bound input), PyTorch {first['pytorch']}")
+    yield ""
+    yield "| threads | images | simd | ONNX Runtime | PyTorch | simd is faster | core's limit |"
+    yield "|---:|---:|---:|---:|---:|---:|---|"
+    for r in bench["results"]:
+        for b in r["batches"]:
+            rate = {name: f"{b['n'] / t:,.0f}/s" for name, t in b["seconds"].items()}
+            peer = min(("onnxruntime", "onnxruntime bound"), key=lambda name: b["seconds"][name])
+            faster = f"{b['ratios'][peer]:.1f}×"
+            if "pytorch" in rate:
+                faster += f", {b['ratios']['pytorch']:.0f}×"
+            share = ", ".join(f"{100 * s:.0f} % ({name})" for name, s in b["share"].items())
+            yield (f"| {r['threads']} | {b['n']:,} | {rate['simd']} | {rate[peer]} | "
+                   f"{rate.get('pytorch', '')} | {faster} | {share} |")
+    yield ""
+
+
+def main():
+    if len(sys.argv) < 2:
+        die("usage: scripts/readme.py FOLDER...")
+    readme = pathlib.Path(__file__).resolve().parent.parent / "README.md"
+    sections, cpus = {}, []
+    for folder in map(pathlib.Path, sys.argv[1:]):
+        try:
+            if (folder / "gpu_compare.json").exists():
+                sections.update(gpu_check(folder))
+            if (folder / "bench_gpu.md").exists():
+                sections.update(bench_gpu(folder))
+            cpus += [json.loads(f.read_text()) for f in sorted(folder.glob("bench_cpu*.json"))]
+        except (OSError, ValueError, KeyError) as error:
+            die(f"{folder}: {error}; the head of this file says what a folder holds")
+    if cpus:
+        sections["cpu"] = [line for bench in cpus for line in cpu_rows(bench)]
+    if not sections:
+        die(f"nothing measured in {' '.join(sys.argv[1:])}; see the head of this file")
+    text = readme.read_text()
+    for name, lines in sections.items():
+        text = replace(text, name, lines)
+    readme.write_text(text)
 
 
 if __name__ == "__main__":
