@@ -1317,8 +1317,8 @@ static void print_comparison(const struct comparison *c, const struct options *o
         printf("\nno GPU column: %s\n", c->why_no_gpu);
 }
 
-static json_t *number_or_null(int there, double value) {
-    return there ? json_real(value) : json_null();
+static json_t *number_or_null(int there, double value) { /* JSON has no NaN */
+    return there && isfinite(value) ? json_real(value) : json_null();
 }
 
 /* Shares by resource and the one that binds, or null without a GPU. */
@@ -1350,12 +1350,12 @@ static json_t *comparison_json(const struct comparison *c, const struct options 
         const struct layer_result *r = &c->layers[k];
         json_array_append_new(
             layers,
-            json_pack("{s:s, s:s, s:[i, i, i], s:I, s:f, s:f, s:o, s:f, s:f, s:b, s:o}", "name",
+            json_pack("{s:s, s:s, s:[i, i, i], s:I, s:f, s:f, s:o, s:o, s:o, s:b, s:o}", "name",
                       l->name, "op", op_name(l->op), "out_shape", l->out.c, l->out.h, l->out.w,
                       "macs", (json_int_t)layer_macs(l), "cpu_us", r->us[REFERENCE], "simd_us",
                       r->us[SIMD], "gpu_us", number_or_null(r->us[GPU] >= 0, r->us[GPU]),
-                      "max_abs_error", r->error, "bound", r->bound, "ok", r->ok, "limits",
-                      shares_json(r)));
+                      "max_abs_error", number_or_null(1, r->error), "bound",
+                      number_or_null(1, r->bound), "ok", r->ok, "limits", shares_json(r)));
     }
     for (int k = 0; k < c->backend_count; k++) {
         const struct backend_result *r = &c->backends[k];
