@@ -384,6 +384,18 @@ cuda_libs() {
     fi
 }
 
+@test "--compare: a NaN is WRONG, exit 1, and in the JSON it is null" {
+    try "$LENET5" --compare --weights "$BLOBS/overflow.bin" --dataset sample --limit 3
+    [ "$status" = 1 ]
+    grep -qE '^reference .* nan +WRONG$' <<<"$out"
+    grep -qF 'something is WRONG: a result lies outside its bound' <<<"$out"
+    try "$LENET5" --compare --weights "$BLOBS/overflow.bin" --dataset sample --limit 3 --json
+    [ "$status" = 1 ]
+    json 'd["ok"] is False and len(d["layers"]) == 7' \
+        'any(b["name"] == "reference" and b["max_abs_error"] is None and b["ok"] is False
+        for b in d["backends"])'
+}
+
 @test "--bench --json: every batch size of the backend that was asked for" {
     good --bench --backend reference --weights "$BLOBS/tiny.bin" --json
     json 'd["version"] == 1 and d["mode"] == "bench" and d["cpu"] != "" and d["gpu"] == ""' \

@@ -98,6 +98,15 @@ static void make_wide(struct model *m) {
     model_finish(m, REAL, &r);
 }
 
+/* Logits beyond what a float holds: infinities, whose differences are no numbers. */
+static void make_overflow(struct model *m) {
+    make_plain(m);
+    for (size_t k = 0; k < m->layers[6].weights; k++)
+        m->floats[m->layers[6].weight - m->floats + (ptrdiff_t)k] = 3e38f;
+    for (size_t k = 0; k < m->layers[6].biases; k++)
+        m->floats[m->layers[6].bias - m->floats + (ptrdiff_t)k] = 3e38f;
+}
+
 /* A name that is not UTF-8, as an old file system may hand it over. */
 static void make_latin1(struct model *m) {
     make_tiny(m);
@@ -111,6 +120,7 @@ static const struct {
     {"tiny.bin", make_tiny},         {"pool.bin", make_pool_only}, {"scales.bin", make_scales},
     {"plain.bin", make_plain},       {"three.bin", make_three},    {"colour.bin", make_colour},
     {"five.bin", make_five_classes}, {"latin1.bin", make_latin1},  {"wide.bin", make_wide},
+    {"overflow.bin", make_overflow},
 };
 
 enum { GOOD_COUNT = sizeof GOOD / sizeof *GOOD };
