@@ -176,8 +176,7 @@ static int parse_options(struct options *o, int argc, char **argv) {
     }
     if (o->mode == MODE_NONE)
         return bad_usage("nothing to do: give --eval, --compare, --bench, --info or --show N");
-    if (o->identify &&
-        (o->mode == MODE_COMPARE || o->mode == MODE_INFO || o->mode == MODE_SHOW))
+    if (o->identify && o->mode != MODE_EVAL && o->mode < MODE_HELP)
         return bad_usage("--identify goes with --eval");
     if (o->dataset && strcmp(o->dataset, "mnist") && strcmp(o->dataset, "fashion_mnist") &&
         strcmp(o->dataset, "sample"))
