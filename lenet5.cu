@@ -183,6 +183,8 @@ static int parse_options(struct options *o, int argc, char **argv) {
         return bad_usage("--dataset %s: there are mnist, fashion_mnist and sample", o->dataset);
     if (strcmp(o->backend, "auto") && !backend_find(o->backend, &err))
         return bad_usage("%s", err.message);
+    if (o->mode == MODE_COMPARE && strcmp(o->backend, "auto"))
+        return bad_usage("--compare runs every backend; leave out --backend %s", o->backend);
     return 0;
 }
 
@@ -1388,10 +1390,6 @@ static int mode_compare(const struct options *o, struct lenet5_error *err) {
     if (!c)
         return fail(err, "out of memory");
     c->ok = 1;
-    if (strcmp(o->backend, "auto")) {
-        fail(err, "--compare runs every backend; leave out --backend %s", o->backend);
-        goto out;
-    }
     if (lenet5_open(&net, weights_path(o), &options, err) ||
         blob_read(&c->model, weights_path(o), err) ||
         open_dataset(&set, o, c->model.dataset, err) || fit_images(&set, lenet5_info(net), err))
