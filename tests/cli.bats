@@ -158,7 +158,11 @@ cuda_libs() {
     misused "'eval': options begin with --" eval
     misused "'-h': options begin with --" -h
     misused "'': options begin with --" ""
-    misused "--identify goes with --eval" --info --identify
+    for mode in --info --compare --bench "--show=3"; do
+        misused "--identify goes with --eval" $mode --identify
+    done
+    misused "--compare runs every backend; leave out --backend reference" --compare \
+        --backend reference
 }
 
 @test "values: missing, where none is taken, out of range, no number" {
