@@ -11,6 +11,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "keras.h"
 
+#include <ctype.h>
 #include <float.h>
 #include <jansson.h>
 #include <stdarg.h>
@@ -22,8 +23,8 @@ enum { MAX_DEPTH = 8 }; /* models within models */
 
 struct reader {
     struct keras *k;
-    int problems;
-    char text[360]; /* of those problems */
+    int problems, quantised;
+    char text[320]; /* of those problems */
 };
 
 /* "layer 7 'lstm_1' is of class LSTM" */
@@ -508,13 +509,17 @@ static int read_layer(struct reader *r, const json_t *element, const char *group
         return -1;
     snprintf(u->group, sizeof u->group, "%s", *group ? group : element_name(element));
     snprintf(u->place, sizeof u->place, "%s", place);
-    if (strstr(get_text(json_object_get(config, "dtype"), "class_name"), "Quantized"))
+    if (strstr(get_text(json_object_get(config, "dtype"), "class_name"), "Quantized")) {
+        r->quantised = 1;
         problem(r, u, "is quantised");
+    }
     for (size_t k = 0; k < sizeof classes / sizeof *classes; k++)
         if (!strcmp(classes[k].type, type)) {
             classes[k].read(r, u, config);
             return 0;
         }
+    r->quantised |=
+        (type[0] == 'Q' && isupper((unsigned char)type[1])) || strstr(type, "Quantize");
     problem(r, u, "is of class %.40s", *type ? type : "unknown");
     return 0;
 }
@@ -548,6 +553,17 @@ static int read_model(struct reader *r, const json_t *model, const char *group,
     return 0;
 }
 
+static int fail_problems(const struct reader *r, struct lenet5_error *err) {
+    char more[40] = "";
+    int told = 1;
+    for (const char *s = r->text; (s = strstr(s, ", layer ")); s++)
+        told++;
+    if (r->problems > told)
+        snprintf(more, sizeof more, " and %d more", r->problems - told);
+    return fail(err, "%s: %s%s; %ssupported: %s", r->k->path, r->text, more,
+                r->quantised ? "remove quantisation wrappers before saving; " : "", SUPPORTED);
+}
+
 int config_read(struct keras *k, const char *json, struct lenet5_error *err) {
     struct reader r = {.k = k};
     json_error_t why;
@@ -564,15 +580,8 @@ int config_read(struct keras *k, const char *json, struct lenet5_error *err) {
                   k->path, *type ? type : "unknown");
     else
         rc = read_model(&r, root, "", "", 0, err);
-    if (!rc && r.problems) {
-        char more[40] = "";
-        int told = 1;
-        for (const char *s = r.text; (s = strstr(s, ", layer ")); s++)
-            told++;
-        if (r.problems > told)
-            snprintf(more, sizeof more, " and %d more", r.problems - told);
-        rc = fail(err, "%s: %s%s; supported: %s", k->path, r.text, more, SUPPORTED);
-    }
+    if (!rc && r.problems)
+        rc = fail_problems(&r, err);
     json_decref(root);
     return rc;
 }

@@ -93,7 +93,7 @@ static struct unit *find_owner(struct unit *first, struct unit *end, const char 
 
 /* Path of a group or, with a name, of an array in it. Cut paths are not found. */
 static void join(char path[1024], const char *base, const char *group, const char *name) {
-    snprintf(path, 1024, "%s/%s/%s", base, group, name);
+    snprintf(path, 1024, "%s%s%s%s%s", base, *base ? "/" : "", group, *name ? "/" : "", name);
 }
 
 static int take_listed(struct keras *k, struct unit *u, int role, struct h5 *h5,

@@ -6,6 +6,7 @@
 #include "report.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <string.h>
 
 static const char *const layouts[] = {
@@ -47,6 +48,22 @@ static const char *function_of(const struct unit *u) {
     return u->function.activation == ACT_LINEAR ? "" : activation_name(u->function.activation);
 }
 
+/* "byte / 127.5 - 1": a scale is easier to read as what divides. */
+static const char *scaling_of(const struct model *m, char text[80]) {
+    const double divisor = m->scale ? round(2.0 / (double)m->scale) / 2 : 0;
+    char offset[40] = "";
+    if (m->offset)
+        snprintf(offset, sizeof offset, " %c %.7g", m->offset < 0 ? '-' : '+',
+                 fabs((double)m->offset));
+    if (m->scale == 1)
+        snprintf(text, 80, "byte%s", offset);
+    else if (divisor && m->scale == (float)(1 / divisor))
+        snprintf(text, 80, "byte / %.7g%s", divisor, offset);
+    else
+        snprintf(text, 80, "byte * %.9g%s", (double)m->scale, offset);
+    return text;
+}
+
 static long long total_parameters(const struct keras *k) {
     long long total = 0;
     for (int i = 0; i < k->count; i++)
@@ -63,7 +80,7 @@ static long long row_parameters(const struct model *m) {
 
 void report_text(const struct keras *k, const struct model *m, const char *output, FILE *to) {
     static const char *const origins[] = {"assumed", "from the file", "as asked for"};
-    char shape[40], window[60];
+    char shape[40], window[60], scaling[80];
     fprintf(to, "%s: %s%s%s%s%s\n\n", m->source, layouts[k->layout - 'A'],
             *m->source_version ? ", " : "", m->source_version, *k->backend ? ", " : "",
             k->backend);
@@ -78,8 +95,7 @@ void report_text(const struct keras *k, const struct model *m, const char *outpu
     }
     fprintf(to, "%79lld in Keras, %lld in the blob's %d rows\n\n", total_parameters(k),
             row_parameters(m), m->count);
-    fprintf(to, "input: byte * %.9g + %.9g, %s\n", (double)m->scale, (double)m->offset,
-            origins[m->scaling_origin]);
+    fprintf(to, "input: %s, %s\n", scaling_of(m, scaling), origins[m->scaling_origin]);
     for (int i = 0; i < k->note_count; i++)
         fprintf(to, "assumed: %s\n", k->notes[i]);
     if (output)

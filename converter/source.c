@@ -58,8 +58,7 @@ static const struct {
     {0, "GGUF", "is a GGUF model"},
 };
 
-static int fail_text(const char *path, const char *head, size_t size,
-                     struct lenet5_error *err) {
+static int fail_text(const char *path, const char *head, struct lenet5_error *err) {
     const int word = (int)strcspn(head, " \r\n\t>");
     if (head[0] == '<')
         return fail(err, "%s starts with '%.*s': a web page was saved instead of the file",
@@ -74,8 +73,7 @@ static int fail_text(const char *path, const char *head, size_t size,
                     "%s starts with '%c': it is JSON, perhaps an architecture without "
                     "weights; this tool reads Keras .h5 and .keras",
                     path, head[0]);
-    return fail(err, "%s is text (%zu bytes or more); this tool reads Keras .h5 and .keras",
-                path, size);
+    return fail(err, "%s is text; this tool reads Keras .h5 and .keras", path);
 }
 
 /* Says what a file is that is neither HDF5 nor a zip. */
@@ -101,7 +99,7 @@ static int fail_stranger(const char *path, const char *head, size_t size, long l
            ((unsigned char)head[printable] >= ' ' || strchr("\r\n\t", head[printable])))
         printable++;
     if (printable == size)
-        return fail_text(path, head, size, err);
+        return fail_text(path, head, err);
     return fail(err,
                 "%s is not HDF5: it starts with %02x %02x %02x %02x; this tool reads Keras .h5 "
                 "and .keras",

@@ -1,0 +1,854 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_converter.c - what h5_to_blob says about files that it does not convert, each in its
+ * exact words; what it makes of files that do not say everything; and that reordering and
+ * folding leave what is computed alone. Whole networks by real Keras are test_golden.c's
+ * matter, files with evil intent test_hostile.c's.
+ *
+ * Files are made by test_h5.h in a folder of their own and spoilt in one place.
+ */
+#include "test_h5.h"
+
+#include "fold.h"
+#include "keras.h"
+#include "reorder.h"
+
+#include <sys/stat.h>
+#include <zip.h>
+
+static char folder[] = "/tmp/lenet5_converter_XXXXXX", path[256];
+static struct keras k;
+static struct model m;
+static struct lenet5_error err;
+
+static int start(void **state) {
+    (void)state;
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int stop(void **state) {
+    char command[300];
+    (void)state;
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    return system(command);
+}
+
+/* Sets path to a name in the folder. */
+static const char *name_file(const char *name) {
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static void write_file(const char *name, const void *bytes, size_t size) {
+    FILE *file = fopen(name_file(name), "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, size, file), size);
+    fclose(file);
+}
+
+static int convert(const struct keras_options *options) {
+    struct keras_options none;
+    keras_options_init(&none);
+    return keras_read(&k, &m, path, options ? options : &none, &err);
+}
+
+static void release(void) {
+    keras_free(&k);
+    blob_free(&m);
+}
+
+/* The file at path is refused with this sentence, in which FILE stands for its name. */
+static void refused_with(const struct keras_options *options, const char *sentence) {
+    char expected[2048], *to = expected;
+    const int rc = convert(options);
+    if (!rc)
+        release();
+    for (const char *s = sentence; *s;)
+        if (!strncmp(s, "FILE", 4)) {
+            to += sprintf(to, "%s", path);
+            s += 4;
+        } else
+            *to++ = *s++;
+    *to = '\0';
+    assert_string_equal(rc ? err.message : "converted", expected);
+}
+
+static void refused(const char *sentence) {
+    refused_with(NULL, sentence);
+}
+
+static void closed(hid_t file) {
+    assert_true(H5Fclose(file) >= 0);
+}
+
+/* ---- what is no Keras file at all ------------------------------------------------------- */
+
+static void test_strangers(void **state) {
+    static const char TAIL[] = "; this tool reads Keras .h5 and .keras";
+    static const struct {
+        const char *bytes;
+        size_t size;
+        const char *sentence;
+        int tail;
+    } strangers[] = {
+        {"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", 63,
+         "FILE is a Git LFS pointer (63 bytes), not the weights; run `git lfs pull` there and "
+         "try again",
+         0},
+        {"<!DOCTYPE html>\n<html>", 22,
+         "FILE starts with '<!DOCTYPE': a web page was saved instead of the file", 0},
+        {"{\"class_name\": \"Sequential\"}", 28,
+         "FILE starts with '{': it is JSON, perhaps an architecture without weights", 1},
+        {"{\"metadata\": {}, \"weight_map\": {}}", 34,
+         "FILE is the index of sharded weights (max_shard_size); this tool reads weights that "
+         "are saved as one file",
+         0},
+        {"0.1 0.2\n", 8, "FILE is text", 1},
+        {"\x80\x02\x8a\x0a", 4, "FILE is a Python pickle (or an old PyTorch file)", 1},
+        {"\x80\x04\x95\x10", 4, "FILE is a Python pickle", 1},
+        {"\x1c\0\0\0TFL3", 8, "FILE is a TensorFlow Lite model", 1},
+        {"\x93NUMPY\x01\0", 8, "FILE is a NumPy array", 1},
+        {"\x1f\x8b\x08\0", 4, "FILE is compressed with gzip: gunzip it first", 1},
+        {"\x89LN5\r\n\x1a\n", 8, "FILE is a blob, the output of this tool", 1},
+        {"\x89HDF\n\x1a\n\0", 8,
+         "FILE was an HDF5 file until a transfer in text mode changed its line ends", 1},
+        {"\0\0\x08\x03\0\0\x27\x10", 8, "FILE is not HDF5: it starts with 00 00 08 03", 1},
+        {"\x01", 1, "FILE is not HDF5: it starts with 01 00 00 00", 1},
+        {"", 0, "FILE is empty", 0},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++) {
+        char sentence[512];
+        snprintf(sentence, sizeof sentence, "%s%s", strangers[i].sentence,
+                 strangers[i].tail ? TAIL : "");
+        write_file("stranger.h5", strangers[i].bytes, strangers[i].size);
+        refused(sentence);
+    }
+    name_file("none.h5");
+    refused("FILE: No such file or directory");
+    path[0] = '\0';
+    strcpy(path, "/dev/null");
+    refused("FILE is not a regular file");
+    write_file("saved_model.pb", "\x08\x01\x12\0", 4);
+    refused("FILE is a TensorFlow SavedModel; this tool reads Keras .h5 and .keras: load it in "
+            "Keras and save it so");
+    name_file("");
+    refused("FILE is a TensorFlow SavedModel; this tool reads Keras .h5 and .keras: load it in "
+            "Keras and save it so");
+    name_file("folder");
+    assert_int_equal(mkdir(path, 0700), 0);
+    refused("FILE is a folder without config.json and model.weights.h5");
+}
+
+static void test_truncated(void **state) {
+    struct stat info;
+    (void)state;
+    closed(h5_weights(name_file("whole.h5")));
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(truncate(path, info.st_size - 1000), 0);
+    char sentence[300];
+    snprintf(sentence, sizeof sentence,
+             "FILE is cut short: %lld bytes, HDF5 says that it had %lld; copy or download it "
+             "again",
+             (long long)info.st_size - 1000, (long long)info.st_size);
+    refused(sentence);
+    assert_int_equal(truncate(path, 20), 0);
+    assert_int_equal(convert(NULL), -1);
+    assert_non_null(strstr(err.message, " is damaged: HDF5 cannot open it ("));
+}
+
+/* ---- zips ------------------------------------------------------------------------------- */
+
+static void add_member(zip_t *zip, const char *name, const void *bytes, size_t size) {
+    zip_source_t *source = zip_source_buffer(zip, bytes, size, 0);
+    assert_true(zip_file_add(zip, name, source, ZIP_FL_OVERWRITE) >= 0);
+}
+
+static zip_t *new_zip(const char *name) {
+    zip_t *zip = zip_open(name_file(name), ZIP_CREATE | ZIP_TRUNCATE, NULL);
+    assert_non_null(zip);
+    return zip;
+}
+
+static void test_zips(void **state) {
+    static const struct {
+        const char *member, *sentence;
+    } zips[] = {
+        {"model.weights.npz",
+         "FILE keeps its weights as NumPy arrays (model.weights.npz); this tool reads "
+         "model.weights.h5: save it again with model.save"},
+        {"archive/data.pkl", "FILE is a PyTorch archive; this tool reads Keras .h5 and .keras"},
+        {"kernel.npy", "FILE is a NumPy archive (.npz); this tool reads Keras .h5 and .keras"},
+        {"a/saved_model.pb",
+         "FILE is a zipped TensorFlow SavedModel; this tool reads Keras .h5 and .keras"},
+        {"readme.txt", "FILE is a zip without model.weights.h5 (members: readme.txt)"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof zips / sizeof *zips; i++) {
+        zip_t *zip = new_zip("a.zip");
+        add_member(zip, zips[i].member, "text", 4);
+        assert_int_equal(zip_close(zip), 0);
+        refused(zips[i].sentence);
+    }
+    write_file("a.zip", "PK\x03\x04 and no directory", 20);
+    refused("FILE is a damaged zip: Not a zip archive");
+    zip_t *zip = new_zip("b.zip");
+    add_member(zip, "config.json", MODEL, strlen(MODEL));
+    add_member(zip, "model.weights.h5", "not HDF5 at all", 15);
+    assert_int_equal(zip_close(zip), 0);
+    assert_int_equal(convert(NULL), -1);
+    assert_non_null(strstr(err.message, "b.zip is damaged: HDF5 cannot open it ("));
+}
+
+/* ---- architectures ---------------------------------------------------------------------- */
+
+static const char SUPPORTED[] =
+    "; supported: Conv2D, Dense, pooling, BatchNormalization, activations, Flatten, "
+    "ZeroPadding2D, Rescaling, Normalization";
+
+static void test_architectures(void **state) {
+    static const struct {
+        const char *from, *to, *sentence;
+        int supported;
+    } cases[] = {
+        {"\"Flatten\"", "\"LSTM\"", "FILE: layer 3 'flatten' is of class LSTM", 1},
+        {"\"Flatten\"", "\"Lambda\"", "FILE: layer 3 'flatten' is of class Lambda", 1},
+        {"\"Conv2D\"", "\"QConv2D\"",
+         "FILE: layer 1 'conv2d' is of class QConv2D; remove quantisation wrappers before "
+         "saving",
+         1},
+        {"\"dilation_rate\": [1, 1]", "\"dilation_rate\": 2",
+         "FILE: layer 1 'conv2d' has a dilation of 2x2", 1},
+        {"\"groups\": 1", "\"groups\": 2", "FILE: layer 1 'conv2d' has 2 groups", 1},
+        {"\"tanh\"", "\"mish\"", "FILE: layer 1 'conv2d' has the activation 'mish'", 1},
+        {"\"valid\"", "\"causal\"", "FILE: layer 1 'conv2d' has the padding 'causal'", 1},
+        {"\"tanh\"", "\"softmax\"",
+         "FILE: layer 1 'conv2d' takes a softmax over a 26x26x2 map; only over a vector", 0},
+        {"\"Sequential\"", "\"LeNet\"",
+         "FILE: the model is of class LeNet, of which the file does not say what it computes; "
+         "only Sequential and functional models can be converted",
+         0},
+        {"null, 28, 28, 1", "null, 32, 28, 1",
+         "FILE: dense 'dense' has 338 rows but the feature map is 2x15x13 = 390: wrong "
+         "padding, "
+         "wrong order, or other network (input 32x28x1, conv2d 30x26x2, average_pooling2d "
+         "15x13x2)",
+         0},
+        {"null, 28, 28, 1", "null, 1, 28, 28",
+         "FILE takes images of 1x28x28; at most 64x64 with 1 or 3 channels can be converted; "
+         "was it built with (1,28,28) read as channels_last?",
+         0},
+        {"null, 28, 28, 1", "null, 28, 28, 3",
+         "FILE: layer 1 'conv2d' is the first and has a kernel of 3x3x1x2: it takes 1 "
+         "channels, "
+         "the images have 3",
+         0},
+        {"null, 28, 28, 1", "null, 128, 128, 1",
+         "FILE takes images of 128x128x1; at most 64x64 with 1 or 3 channels can be converted",
+         0},
+        {"\"use_bias\": true", "\"use_bias\": false",
+         "FILE: layer 'conv2d' lists 'conv2d/bias:0', for which its config has no use", 0},
+        {"\"filters\": 2", "\"filters\": 3",
+         "FILE: the kernel of layer 'conv2d' is 3x3x1x2, its config asks for 3x3x1x3", 0},
+        {"\"units\": 10", "\"units\": 26",
+         "FILE: the kernel of layer 'dense' is 338x10, its config asks for 338x26", 0},
+        {"\"pool_size\": [2, 2]", "\"pool_size\": [200, 2]",
+         "FILE: layer 2 'average_pooling2d' has a window of 200x2; each side must be 1 to 64",
+         0},
+        {"\"pool_size\": [2, 2]", "\"pool_size\": [27, 2]",
+         "FILE: layer 2 'average_pooling2d' has a window of 27x2, which does not fit into a "
+         "map "
+         "of 26x26",
+         0},
+        {"\"strides\": [2, 2]", "\"strides\": [-1, 2]",
+         "FILE: layer 2 'average_pooling2d' has a stride of -1x2; each must be 1 to 64", 0},
+        {"{\"class_name\": \"Flatten\", \"config\": {\"name\": \"flatten\", "
+         "\"data_format\": \"channels_last\"}}, ",
+         "", "FILE: layer 3 'dense' is dense and works on a 13x13x2 map; a Flatten is missing",
+         0},
+        {"\"channels_last\"}}, {\"class_name\": \"Flatten\"",
+         "\"channels_first\"}}, {\"class_name\": \"Flatten\"",
+         "FILE: layer 2 'average_pooling2d' is channels_first in a network that is "
+         "channels_last",
+         0},
+        {"\"Flatten\", \"config\": {", "\"Reshape\", \"config\": {\"target_shape\": [26, 13], ",
+         "FILE: layer 3 'flatten' (Reshape) rearranges a map of 13x13x2", 0},
+        {"]}}", "",
+         "FILE: the architecture is not valid JSON: ']' expected near end of file at "
+         "byte 781",
+         0},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *json = replaced(MODEL, cases[i].from, cases[i].to), sentence[512];
+        snprintf(sentence, sizeof sentence, "%s%s", cases[i].sentence,
+                 cases[i].supported ? SUPPORTED : "");
+        closed(h5_model(name_file("model.h5"), json));
+        refused(sentence);
+        free(json);
+    }
+}
+
+/* All that cannot be converted is named at once. */
+static void test_all_problems(void **state) {
+    char *one = replaced(MODEL, "\"Flatten\"", "\"Permute\""), sentence[512];
+    char *two = replaced(one, "\"tanh\"", "\"exponential\"");
+    (void)state;
+    closed(h5_model(name_file("model.h5"), two));
+    snprintf(sentence, sizeof sentence,
+             "FILE: layer 1 'conv2d' has the activation 'exponential', layer 3 'flatten' is of "
+             "class Permute%s",
+             SUPPORTED);
+    refused(sentence);
+    free(one);
+    free(two);
+}
+
+/* A functional model is a chain or is refused, in either form of inbound_nodes. */
+static void test_branches(void **state) {
+    static const char LAYER[] = "{\"class_name\": \"%s\", \"name\": \"%s\", \"config\": "
+                                "{\"name\": \"%s\"}, \"inbound_nodes\": [%s]}";
+    static const struct {
+        const char *b, *c, *sentence;
+    } cases[] = {
+        {"[[\"a\", 0, 0, {}]]", "[[\"a\", 0, 0, {}], [\"b\", 0, 0, {}]]",
+         "FILE: layer 'c' has 2 inputs; only a straight chain can be converted"},
+        {"[[\"a\", 0, 0, {}]]", "[[\"a\", 0, 0, {}]]",
+         "FILE: layer 'a' feeds 2 layers; only a straight chain can be converted"},
+        {"[[\"a\", 0, 0, {}]], [[\"a\", 0, 0, {}]]", "[[\"b\", 0, 0, {}]]",
+         "FILE: layer 'b' has 2 inputs; only a straight chain can be converted"},
+        {"{\"args\": [[{\"class_name\": \"__keras_tensor__\", \"config\": {\"keras_history\": "
+         "[\"a\", 0, 0]}}, {\"class_name\": \"__keras_tensor__\", \"config\": "
+         "{\"keras_history\": [\"a\", 0, 0]}}]], \"kwargs\": {}}",
+         "[[\"b\", 0, 0, {}]]",
+         "FILE: layer 'b' has 2 inputs; only a straight chain can be converted"},
+        {"[[\"c\", 0, 0, {}]]", "[[\"b\", 0, 0, {}]]",
+         "FILE: no layer follows 'a', yet there are 2 more; only a straight chain can be "
+         "converted"},
+        {"", "[[\"b\", 0, 0, {}]]",
+         "FILE: layer 'input' feeds 2 layers; only a straight chain can be converted"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char json[4096];
+        int used = sprintf(json, "{\"class_name\": \"Functional\", \"config\": {\"layers\": [");
+        used += sprintf(json + used, LAYER, "InputLayer", "a", "a", "");
+        used += sprintf(json + used, ", ");
+        used += sprintf(json + used, LAYER, "Flatten", "b", "b", cases[i].b);
+        used += sprintf(json + used, ", ");
+        used += sprintf(json + used, LAYER, "Flatten", "c", "c", cases[i].c);
+        sprintf(json + used, "]}}");
+        closed(h5_model(name_file("model.h5"), json));
+        refused(cases[i].sentence);
+    }
+}
+
+/* Batch normalisation of another axis than the channels'. */
+static void test_axis(void **state) {
+    static const char NORM[] =
+        "{\"class_name\": \"BatchNormalization\", \"config\": {\"name\": "
+        "\"norm\", \"axis\": [%s], \"epsilon\": 0.001, \"scale\": false, "
+        "\"center\": false}}, {\"class_name\": \"Flatten\"";
+    (void)state;
+    for (int numbers = 2; numbers <= 13; numbers += 11) {
+        char norm[400];
+        snprintf(norm, sizeof norm, NORM, numbers == 2 ? "3" : "2");
+        char *json = replaced(MODEL, "{\"class_name\": \"Flatten\"", norm);
+        const hid_t file = h5_model(name_file("model.h5"), json);
+        put_group(file, "model_weights/norm");
+        put_names(file, "model_weights/norm", "weight_names",
+                  NAMES("norm/moving_mean:0", "norm/moving_variance:0"));
+        put_floats(file, "model_weights/norm/norm/moving_mean:0", DIMS((hsize_t)numbers));
+        float ones[13];
+        for (int i = 0; i < 13; i++)
+            ones[i] = 1;
+        put_set(file, "model_weights/norm/norm/moving_variance:0", H5T_IEEE_F32LE,
+                H5T_NATIVE_FLOAT, 1, DIMS((hsize_t)numbers), ones, H5P_DEFAULT);
+        closed(file);
+        if (numbers == 2) {
+            assert_int_equal(convert(NULL), 0);
+            assert_int_equal(m.count, 4); /* folded into the convolution, through the pooling */
+            release();
+        } else
+            refused(
+                "FILE: layer 3 'norm' (BatchNormalization) normalises axis 2, not channels");
+        free(json);
+    }
+}
+
+/* ---- weights ---------------------------------------------------------------------------- */
+
+static void unlink_from(hid_t file, const char *name) {
+    assert_true(H5Ldelete(file, name, H5P_DEFAULT) >= 0);
+}
+
+static void lose_kernel(hid_t file) {
+    unlink_from(file, "conv2d/conv2d/kernel:0");
+}
+
+static void lose_group(hid_t file) {
+    unlink_from(file, "dense");
+}
+
+static void lose_list(hid_t file) {
+    assert_true(H5Adelete_by_name(file, "dense", "weight_names", H5P_DEFAULT) >= 0);
+}
+
+static void list_numbers(hid_t file) {
+    const hsize_t two = 2;
+    const int numbers[] = {1, 2};
+    H5Adelete(file, "layer_names");
+    put_attribute(file, "/", "layer_names", H5T_NATIVE_INT, H5Screate_simple(1, &two, NULL),
+                  numbers);
+}
+
+static void list_nothing(hid_t file) {
+    H5Adelete(file, "layer_names");
+    put_names(file, "/", "layer_names", NULL, 0);
+}
+
+/* Replaces the convolution's kernel. */
+static void put_kernel(hid_t file, hid_t type, const hsize_t *dims, int rank) {
+    static const float zeros[64];
+    lose_kernel(file);
+    put_set(file, "conv2d/conv2d/kernel:0", type, H5T_NATIVE_FLOAT, rank, dims,
+            H5Tget_class(type) == H5T_FLOAT ? zeros : NULL, H5P_DEFAULT);
+}
+
+static void make_int8(hid_t file) {
+    put_kernel(file, H5T_STD_I8LE, DIMS(3, 3, 1, 2), 4);
+}
+
+static void make_opaque(hid_t file) {
+    const hid_t type = H5Tcreate(H5T_OPAQUE, 3);
+    put_kernel(file, type, DIMS(3, 3, 1, 2), 4);
+    H5Tclose(type);
+}
+
+/* A float with another bias of the exponent, as one damaged byte makes it. */
+static void make_odd_float(hid_t file) {
+    const hid_t type = H5Tcopy(H5T_IEEE_F32LE);
+    H5Tset_ebias(type, 126);
+    put_kernel(file, type, DIMS(3, 3, 1, 2), 4);
+    H5Tclose(type);
+}
+
+static void make_conv1d(hid_t file) {
+    put_kernel(file, H5T_IEEE_F32LE, DIMS(3, 1, 2), 3);
+}
+
+static void make_long_bias(hid_t file) {
+    unlink_from(file, "dense/dense/bias:0");
+    put_floats(file, "dense/dense/bias:0", DIMS(11));
+}
+
+static void make_broken_chain(hid_t file) {
+    unlink_from(file, "dense/dense/kernel:0");
+    put_floats(file, "dense/dense/kernel:0", DIMS(300, 10));
+}
+
+static void make_letters(hid_t file) {
+    unlink_from(file, "dense");
+    put_layer(file, "", "dense", DIMS(338, 26), 26);
+}
+
+static void make_many_channels(hid_t file) {
+    put_kernel(file, H5T_IEEE_F32LE, DIMS(1, 1, 28, 2), 4);
+}
+
+static void put_value(hid_t file, float value, int count) {
+    float values[10] = {0};
+    for (int i = 0; i < count; i++)
+        values[3 * i] = value;
+    unlink_from(file, "dense/dense/bias:0");
+    put_set(file, "dense/dense/bias:0", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, 1, DIMS(10), values,
+            H5P_DEFAULT);
+}
+
+static void put_nans(hid_t file) {
+    put_value(file, NAN, 3);
+}
+
+static void put_infinity(hid_t file) {
+    put_value(file, -INFINITY, 1);
+}
+
+static void put_huge(hid_t file) {
+    put_value(file, 1e20f, 1);
+}
+
+static void make_recurrent(hid_t file) {
+    H5Adelete_by_name(file, "conv2d", "weight_names", H5P_DEFAULT);
+    put_names(file, "conv2d", "weight_names", NAMES("lstm/recurrent_kernel:0"));
+}
+
+static void make_twice(hid_t file) {
+    H5Adelete_by_name(file, "dense", "weight_names", H5P_DEFAULT);
+    put_names(file, "dense", "weight_names",
+              NAMES("dense/kernel:0", "dense/bias:0", "dense/bias:0"));
+}
+
+static void record_nonsense(hid_t file) {
+    put_text(file, "/", "lenet5_accuracy", "98.5");
+}
+
+static void test_weights(void **state) {
+    static const struct {
+        void (*spoil)(hid_t file);
+        const char *sentence;
+    } cases[] = {
+        {lose_kernel, "FILE: layer 'conv2d' lists 'conv2d/kernel:0', which is missing"},
+        {lose_group, "FILE: the weights of layer 'dense' are missing"},
+        {lose_list, "FILE: '/dense' has no attribute 'weight_names'"},
+        {list_numbers,
+         "FILE: the attribute 'layer_names' of '/' is of class integer, text was expected"},
+        {list_nothing, "FILE has no weights (an architecture-only or optimizer-only save)"},
+        {make_int8, "FILE: dataset 'conv2d/conv2d/kernel:0' is int8: a quantised model; save "
+                    "the float one"},
+        {make_opaque, "FILE: dataset 'conv2d/conv2d/kernel:0' is of class opaque, 3 bytes; "
+                      "floats of 16, 32 or 64 bits were expected"},
+        {make_odd_float, "FILE: dataset 'conv2d/conv2d/kernel:0' is of class float, 4 bytes; "
+                         "floats of 16, 32 or 64 bits were expected"},
+        {make_conv1d, "FILE: layer 'conv2d' has a kernel of 3 dimensions; only Conv2D (4) and "
+                      "Dense (2) can be converted"},
+        {make_long_bias, "FILE: layer 'dense' has 10 outputs, but its bias is 11"},
+        {make_broken_chain,
+         "FILE: dense 'dense' has 300 rows but the feature map is 2x14x14 = 392: wrong "
+         "padding, "
+         "wrong order, or other network (input 28x28x1, conv2d 28x28x2, average_pooling2d "
+         "14x14x2)"},
+        {make_letters, "FILE: 26 outputs (letters?), need 10; --classes 26 converts it all the "
+                       "same"},
+        {make_many_channels,
+         "FILE takes images of 28x28x28; at most 64x64 with 1 or 3 channels can be converted; "
+         "was it built with (1,28,28) read as channels_last?"},
+        {put_nans, "FILE: dataset 'dense/dense/bias:0' has 3 NaNs (training diverged?)"},
+        {put_infinity, "FILE: dataset 'dense/dense/bias:0' has 1 infinity (training "
+                       "diverged?)"},
+        {put_huge, "FILE: dataset 'dense/dense/bias:0' holds 1e+20 (damaged, or training "
+                   "diverged?)"},
+        {make_recurrent, "FILE: layer 'conv2d' holds 'lstm/recurrent_kernel:0'; only Conv2D, "
+                         "Dense and BatchNormalization can be converted"},
+        {make_twice, "FILE: layer 'dense' has two arrays for one purpose; the second is "
+                     "'dense/dense/bias:0'"},
+        {record_nonsense, "FILE: lenet5_accuracy is 98.5; a fraction of 0 to 1 was expected"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const hid_t file = h5_weights(name_file("weights.h5"));
+        cases[i].spoil(file);
+        closed(file);
+        refused(cases[i].sentence);
+    }
+}
+
+static void test_layouts(void **state) {
+    (void)state;
+    hid_t file = h5_create(name_file("layout.h5"));
+    closed(file);
+    refused("FILE has no weights (an architecture-only or optimizer-only save)");
+    file = h5_create(path);
+    put_group(file, "optimizer_weights/Adam");
+    closed(file);
+    refused("FILE has no weights (an architecture-only or optimizer-only save)");
+    file = h5_create(path);
+    put_floats(file, "images", DIMS(3, 3));
+    put_group(file, "labels");
+    closed(file);
+    refused("FILE is HDF5 but not a layout Keras writes; top level holds: images, labels");
+    file = h5_create(path);
+    put_floats(file, "emb.scale", DIMS(3, 3));
+    closed(file);
+    refused("FILE holds a PyTorch state dict, of which 'emb.scale' is not known");
+    file = h5_create(path);
+    put_floats(file, "layers/lstm/vars/0", DIMS(3, 3, 3));
+    closed(file);
+    refused("FILE: 'lstm' holds 1 arrays, the first of 3 dimensions; only Conv2D, Dense and "
+            "BatchNormalization can be converted");
+}
+
+/* An architecture leaves nothing to be said by these options. */
+static void test_options_beside_architecture(void **state) {
+    struct keras_options o;
+    (void)state;
+    closed(h5_model(name_file("model.h5"), MODEL));
+    keras_options_init(&o);
+    o.activation = "relu";
+    refused_with(&o, "FILE holds its architecture, there is nothing for --activation to say; "
+                     "leave it out");
+    keras_options_init(&o);
+    o.input = (struct shape){1, 32, 32};
+    refused_with(&o, "FILE takes images of 28x28x1; --input says 32x32x1");
+    o.input = (struct shape){1, 28, 28};
+    assert_int_equal(convert(&o), 0);
+    release();
+}
+
+/* ---- what a file does not say ----------------------------------------------------------- */
+
+static int noted(const char *part) {
+    for (int i = 0; i < k.note_count; i++)
+        if (strstr(k.notes[i], part))
+            return 1;
+    return 0;
+}
+
+static void test_assumptions(void **state) {
+    (void)state;
+    closed(h5_weights(name_file("weights.h5")));
+    assert_int_equal(convert(NULL), 0);
+    assert_int_equal(k.layout, 'D');
+    assert_int_equal(m.count, 3);
+    assert_int_equal(m.layers[0].activation, ACT_TANH);
+    assert_int_equal(m.layers[0].pad_top, 0); /* 338 inputs: 28x28 without padding */
+    assert_int_equal(m.layers[1].op, OP_AVERAGE_POOL);
+    assert_int_equal(m.layers[2].activation, ACT_LINEAR);
+    assert_true(m.scale == 1.0f / 255 && m.offset == 0);
+    assert_int_equal(m.scaling_origin, ORIGIN_ASSUMED);
+    assert_string_equal(m.source, "weights.h5");
+    assert_string_equal(m.source_version, "Keras 2.15.0");
+    assert_int_equal(strlen(m.source_sha256), 64);
+    assert_true(noted("images of 28x28 and padding valid, which give the 338 inputs"));
+    assert_true(noted("activation tanh"));
+    assert_true(noted("divided by 255"));
+    assert_false(noted("average pooling")); /* the layer's name says it */
+    release();
+}
+
+static void test_options(void **state) {
+    struct keras_options o;
+    (void)state;
+    closed(h5_weights(name_file("weights.h5")));
+    keras_options_init(&o);
+    o.activation = "leaky_relu";
+    o.scale = 1 / 127.5;
+    o.offset = -1;
+    o.invert = 1;
+    o.dataset = "mnist";
+    assert_int_equal(convert(&o), 0);
+    assert_int_equal(m.layers[0].activation, ACT_RELU);
+    assert_true(m.layers[0].param[0] == 0.2f);
+    assert_true(m.scale == (float)(-1 / 127.5) && m.offset == 1);
+    assert_int_equal(m.scaling_origin, ORIGIN_OPTION);
+    assert_string_equal(m.dataset, "mnist");
+    assert_false(noted("activation"));
+    release();
+    o.padding = PADDING_SAME; /* does not fit */
+    assert_int_equal(convert(&o), -1);
+    keras_options_init(&o);
+    o.flip = 1;
+    float plain[18];
+    assert_int_equal(convert(NULL), 0);
+    memcpy(plain, m.layers[0].weight, sizeof plain);
+    release();
+    assert_int_equal(convert(&o), 0);
+    for (int i = 0; i < 18; i++)
+        assert_true(m.layers[0].weight[i] == plain[i / 9 * 9 + 8 - i % 9]);
+    release();
+}
+
+/* Our own trainer leaves its data set and accuracy. */
+static void test_recorded_origin(void **state) {
+    (void)state;
+    const hid_t file = h5_model(name_file("model.h5"), MODEL);
+    put_text(file, "/", "lenet5_dataset", "fashion_mnist");
+    put_text(file, "/", "lenet5_accuracy", "0.905");
+    closed(file);
+    assert_int_equal(convert(NULL), 0);
+    assert_string_equal(m.dataset, "fashion_mnist");
+    assert_true(m.accuracy == 0.905f);
+    assert_int_equal(m.layers[m.count - 1].activation, ACT_SOFTMAX);
+    assert_int_equal(m.layers[m.count - 1].op, OP_ACTIVATION);
+    release();
+}
+
+/* Keys that Keras always writes are missed, not silently replaced. */
+static void test_lost_keys(void **state) {
+    static const struct {
+        const char *from, *to, *note;
+    } cases[] = {
+        {"\"activation\": \"tanh\"", "\"activatiom\": \"tanh\"",
+         "layer 'conv2d' does not say its activation"},
+        {"\"strides\": [1, 1]", "\"stribes\": [1, 1]",
+         "layer 'conv2d' does not say its strides"},
+        {"\"padding\": \"valid\"", "\"paddinf\": \"valid\"",
+         "layer 'conv2d' does not say its padding"},
+        {"\"pool_size\": [2, 2]", "\"pool_siye\": [2, 2]",
+         "layer 'average_pooling2d' does not say its pool_size"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *json = replaced(MODEL, cases[i].from, cases[i].to);
+        closed(h5_model(name_file("model.h5"), json));
+        assert_int_equal(convert(NULL), 0);
+        assert_true(noted(cases[i].note));
+        release();
+        free(json);
+    }
+    const hid_t file = h5_model(name_file("model.h5"), MODEL);
+    H5Adelete_by_name(file, "model_weights", "keras_version", H5P_DEFAULT);
+    closed(file);
+    assert_int_equal(convert(NULL), 0);
+    assert_true(noted("does not say which Keras wrote it"));
+    release();
+}
+
+/* ---- reordering and folding ------------------------------------------------------------- */
+
+/* Every number is its own index, written out by hand for 2x1 windows, 2 in, 3 out. */
+static void test_reorder_kernel(void **state) {
+    const struct kernel_shape shape = {2, 1, 2, 3};
+    const float hwio[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
+    const float oihw[] = {0, 6, 3, 9, 1, 7, 4, 10, 2, 8, 5, 11};
+    const float flipped[] = {6, 0, 9, 3, 7, 1, 10, 4, 8, 2, 11, 5};
+    float to[12];
+    (void)state;
+    reorder_kernel(to, hwio, shape, 0, 0);
+    assert_memory_equal(to, oihw, sizeof to);
+    reorder_kernel(to, oihw, shape, 1, 0);
+    assert_memory_equal(to, oihw, sizeof to);
+    reorder_kernel(to, hwio, shape, 0, 1);
+    assert_memory_equal(to, flipped, sizeof to);
+    reorder_kernel(to, oihw, shape, 1, 1);
+    assert_memory_equal(to, flipped, sizeof to);
+}
+
+/* A map of 2 channels, 1x2, and 2 outputs. */
+static void test_reorder_dense(void **state) {
+    const float stored[] = {0, 1, 10, 11, 20, 21, 30, 31}; /* 10 * input + output */
+    const float across[] = {0, 10, 20, 30, 1, 11, 21, 31};
+    const float chw[] = {0, 20, 10, 30, 1, 21, 11, 31}; /* of channels last */
+    float to[8];
+    (void)state;
+    reorder_dense(to, stored, (struct dense_shape){2, 1, 2, 2, 0, 0});
+    assert_memory_equal(to, across, sizeof to);
+    reorder_dense(to, stored, (struct dense_shape){2, 1, 2, 2, 0, 1});
+    assert_memory_equal(to, chw, sizeof to);
+    reorder_dense(to, across, (struct dense_shape){2, 1, 2, 2, 1, 0});
+    assert_memory_equal(to, across, sizeof to);
+    reorder_dense(to, across, (struct dense_shape){2, 1, 2, 2, 1, 1});
+    assert_memory_equal(to, chw, sizeof to);
+}
+
+enum { CELLS = 4096 };
+
+/* Runs rows under construction on x. */
+static void run_rows(const struct rows *rows, const float *x, float *y) {
+    static float a[CELLS], b[CELLS];
+    memcpy(a, x, shape_size(rows->row[0].row.in) * sizeof *x);
+    for (int i = 0; i < rows->count; i++) {
+        struct layer l = rows->row[i].row;
+        l.weight = rows->row[i].weight;
+        l.bias = rows->row[i].bias;
+        layer_cpu(&l, a, b, 1);
+        memcpy(a, b, sizeof a);
+    }
+    memcpy(y, a, shape_size(rows->row[rows->count - 1].row.out) * sizeof *y);
+}
+
+static void fill(struct rng *rng, float **floats, size_t count, int least, int most) {
+    *floats = calloc(count, sizeof **floats);
+    for (size_t i = 0; i < count; i++)
+        (*floats)[i] = (float)rng_int(rng, least, most);
+}
+
+/* Makes a chain of ops over a map of 2x6x6, with whole numbers, so that folding is exact. */
+static void make_rows(struct rows *rows, const enum op *ops, int least_scale) {
+    struct rng rng = {SEED};
+    struct layer table[8];
+    memset(rows, 0, sizeof *rows);
+    memset(table, 0, sizeof table);
+    while (ops[rows->count]) {
+        struct layer *l = &table[rows->count++];
+        l->op = *(ops + rows->count - 1);
+        if (l->op <= OP_MAX_POOL)
+            l->kernel_h = l->kernel_w = l->stride_h = l->stride_w = 2;
+        l->out.c = l->op == OP_DENSE ? 5 : 3;
+        l->biases = l->op == OP_SCALE;
+    }
+    assert_int_equal(network_check(table, rows->count, (struct shape){3, 6, 6}, &err), 0);
+    for (int i = 0; i < rows->count; i++) {
+        struct row *r = &rows->row[i];
+        r->row = table[i];
+        if (r->row.weights)
+            fill(&rng, &r->weight, r->row.weights, r->row.op == OP_SCALE ? least_scale : -3, 3);
+        if (r->row.biases)
+            fill(&rng, &r->bias, r->row.biases, -3, 3);
+    }
+}
+
+/* Folding leaves what is computed alone, and as many rows as expected. */
+static void check_fold(const enum op *ops, int act_at, int least_scale, int rows_left) {
+    static struct rows rows;
+    float x[108], before[CELLS], after[CELLS];
+    struct rng rng = {SEED + 1};
+    make_rows(&rows, ops, least_scale);
+    if (act_at >= 0) {
+        rows.row[act_at].row.activation = ACT_RELU;
+        rows.row[act_at].row.param[2] = FLT_MAX;
+    }
+    for (int i = 0; i < 108; i++)
+        x[i] = (float)(4 * rng_int(&rng, -4, 4)); /* means of four are whole */
+    run_rows(&rows, x, before);
+    const size_t outputs = shape_size(rows.row[rows.count - 1].row.out);
+    assert_int_equal(fold_scales(&rows, &err), 0);
+    assert_int_equal(rows.count, rows_left);
+    run_rows(&rows, x, after);
+    assert_memory_equal(before, after, outputs * sizeof *before);
+    rows_free(&rows);
+}
+
+static void test_fold(void **state) {
+    (void)state;
+    check_fold((const enum op[]){OP_CONV, OP_SCALE, 0}, -1, -3, 1);
+    check_fold((const enum op[]){OP_CONV, OP_SCALE, 0}, 1, -3, 1);
+    check_fold((const enum op[]){OP_CONV, OP_SCALE, 0}, 0, -3, 2);
+    check_fold((const enum op[]){OP_CONV, OP_AVERAGE_POOL, OP_SCALE, 0}, 2, -3, 2);
+    check_fold((const enum op[]){OP_CONV, OP_MAX_POOL, OP_SCALE, 0}, 2, 0, 2);
+    check_fold((const enum op[]){OP_CONV, OP_MAX_POOL, OP_SCALE, 0}, 2, -3, 3);
+    check_fold((const enum op[]){OP_CONV, OP_AVERAGE_POOL, OP_SCALE, 0}, 1, -3, 3);
+    check_fold((const enum op[]){OP_SCALE, OP_CONV, 0}, -1, -3, 2);
+    check_fold((const enum op[]){OP_SCALE, OP_DENSE, 0}, -1, -3, 1);
+    check_fold((const enum op[]){OP_SCALE, OP_DENSE, 0}, 0, -3, 2);
+    check_fold((const enum op[]){OP_CONV, OP_SCALE, OP_SCALE, OP_DENSE, 0}, 1, -3, 2);
+    check_fold((const enum op[]){OP_MAX_POOL, OP_SCALE, OP_DENSE, 0}, -1, -3, 2);
+}
+
+/* The check itself must see a wrong number. */
+static void test_fold_check_can_fail(void **state) {
+    static struct rows rows;
+    float x[108] = {4}, before[CELLS], after[CELLS];
+    (void)state;
+    make_rows(&rows, (const enum op[]){OP_CONV, OP_SCALE, 0}, 1);
+    run_rows(&rows, x, before);
+    assert_int_equal(fold_scales(&rows, &err), 0);
+    rows.row[0].bias[1] += 1;
+    run_rows(&rows, x, after);
+    assert_memory_not_equal(before, after, 27 * sizeof *before);
+    rows_free(&rows);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_zips),
+        cmocka_unit_test(test_architectures),
+        cmocka_unit_test(test_all_problems),
+        cmocka_unit_test(test_branches),
+        cmocka_unit_test(test_axis),
+        cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_layouts),
+        cmocka_unit_test(test_options_beside_architecture),
+        cmocka_unit_test(test_assumptions),
+        cmocka_unit_test(test_options),
+        cmocka_unit_test(test_recorded_origin),
+        cmocka_unit_test(test_lost_keys),
+        cmocka_unit_test(test_reorder_kernel),
+        cmocka_unit_test(test_reorder_dense),
+        cmocka_unit_test(test_fold),
+        cmocka_unit_test(test_fold_check_can_fail),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}
