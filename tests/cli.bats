@@ -478,6 +478,14 @@ cuda_libs() {
     grep -qF 'data      sample of home-made digits (not MNIST), 10 images' <<<"$out"
 }
 
+@test "--identify without any data set" {
+    mkdir -p "$T/fashion_mnist"
+    cp -r fashion_mnist/sample "$T/fashion_mnist"
+    cd "$T"
+    refused 1 "no data set here that this network can be fed with: make data fetches both" \
+        --eval --identify --weights "$BLOBS/three.bin" --quiet
+}
+
 @test "a full disk is noticed, in every mode" {
     [ -c /dev/full ] || skip "there is no /dev/full"
     local mode
@@ -644,6 +652,26 @@ scores() {
         scores "$T/student.bin" mnist 9825 cuda
         scores "$T/student.bin" fashion_mnist 715 cuda
     fi
+}
+
+@test "--identify finds the options for a file that was converted with wrong ones" {
+    needs_converter
+    needs_data
+    [ -f "$STUDENT" ] || skip "$STUDENT is not here"
+    "$CONVERT" --quiet "$STUDENT" "$T/wrong.bin" --activation relu --pool max --scale 1
+    good --eval --weights "$T/wrong.bin" --data "$DATA" --dataset mnist --limit 500
+    [[ "$(tail -1 <<<"$out")" == "hint: "*"--eval --identify --weights $T/wrong.bin"* ]]
+    good --eval --identify --weights "$T/wrong.bin" --data "$DATA" --json
+    json 'd["mode"] == "identify" and d["readings"][0]["dataset"] == "mnist"' \
+        '[r["score"] for r in d["readings"]] == sorted((r["score"] for r in d["readings"]),
+        reverse=True)'
+    good --eval --identify --weights "$T/wrong.bin" --data "$DATA"
+    local options
+    options=$(sed -n 's/^the best of them: .* OUT.bin //p' <<<"$out")
+    # shellcheck disable=SC2086 # a list of words
+    "$CONVERT" --quiet "$STUDENT" "$T/right.bin" $options
+    good --eval --weights "$T/right.bin" --data "$DATA" --dataset mnist --json
+    json 'd["correct"] >= 9820'
 }
 
 @test "the project's own weights reach what they are for" {
