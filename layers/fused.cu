@@ -13,9 +13,9 @@
  * fresh operands takes two cycles, one that reuses the operand of the FFMA before takes one.
  * Hence the loops go "for each weight, for each output it enters", in long runs.
  *
- * Activations. tanh(z) = 1 - 2 r(2z) and sigmoid(z) = 1 - r(z) with r(z) = 1 / (1 + e^z), so
- * kernels hand on r, or for average pooling the sum of four r; the constants are folded into
- * the next layer's weights (family.c), and log2(e) into this one's, as the chip has 2^x.
+ * Activations. tanh(z) = 1 - 2 / (1 + 2^(2 log2(e) z)), as the chip has 2^x and 1/x; the factor
+ * before z is folded into the weights (family.c). sigmoid(z) is 0.5 + 0.5 tanh(z / 2), folded
+ * too.
  *
  * Networks outside the family of family.h are refused in open; floats as input are refused.
  */
@@ -64,19 +64,20 @@ template <int INPUTS_, int OUTPUTS_> struct Dense {
     static constexpr int ROWS = 2 * WARPS * STEPS; /* inputs with their filling */
     static constexpr int COLUMNS = GROUPS * PER;   /* outputs with theirs */
     float4 weight[ROWS][VECTORS][GROUPS];
-    float bias[COLUMNS];
 };
 
-/* The weights that stay in shared memory. C1 twice, as read from the left and from the right:
-   see conv1. In C3 the 4 channels of a group lie side by side. */
-struct ConvWeights {
+/* What stays in shared memory: weights of the convolutions and all biases. C1 twice, as read
+   from the left and from the right: see conv1. In C3 the 4 channels of a group lie side by
+   side. */
+struct Resident {
     float c1[2][C1_MAPS][28]; /* 25, the bias, 2 of filling for 16-byte reads */
     float4 c3[C1_MAPS][5][C3_MAPS / 4][5];
     float4 c3_bias[C3_MAPS / 4];
+    float c5_bias[C5_SIZE], f6_bias[F6_SIZE + 4], out_bias[CLASSES + 6]; /* with filling */
 };
 
 template <class S> struct Weights {
-    ConvWeights conv;
+    Resident resident;
     Dense<S::FLAT, C5_SIZE> c5;
     Dense<C5_SIZE, F6_SIZE> f6;
     Dense<F6_SIZE, CLASSES> out;
@@ -91,7 +92,7 @@ template <class S> struct DenseTile {
 };
 
 template <class S> struct Shared {
-    ConvWeights conv;
+    Resident resident;
     union {
         float s2[S::P][C1_MAPS][S::P][IMAGES]; /* S2's output; dies row by row in conv2, */
         DenseTile<S> dense;                    /* whose output takes its place */
@@ -104,7 +105,7 @@ static_assert(sizeof(Shared<Shape<32, 0>>) <= 113 * 1024, "fits cards of 228 KB,
 /* ---- Activations ---- */
 
 /* 2^x and 1/x of the special function unit: errors of 2 and 1 units in the last place, so an
-   absolute error of r below 1.2e-7; ftz as their argument here is never denormal. */
+   absolute error of tanh below 3e-7; ftz as their argument here is never denormal. */
 __device__ inline float exp2_approx(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -122,16 +123,17 @@ __device__ inline float part(const float4 &v, int o) {
     return o == 0 ? v.x : o == 1 ? v.y : o == 2 ? v.z : v.w;
 }
 
-/* y of the form in family.h for one number: r, or relu. */
+/* y of the form in family.h: tanh of z / (2 log2(e)), or relu. */
 template <bool SOFT> __device__ inline float activate_one(float z) {
-    return SOFT ? reciprocal_approx(1.0f + exp2_approx(z)) : fmaxf(z, 0.0f);
+    return SOFT ? fmaf(reciprocal_approx(1.0f + exp2_approx(z)), -2.0f, 1.0f) : fmaxf(z, 0.0f);
 }
 
-/* The same for the four numbers of a pooling window. All functions here grow or fall steadily,
-   so the maximum may be taken first. The average of four r is by one division:
-   1/a + 1/b + 1/c + 1/d = ((a+b) cd + (c+d) ab) / abcd, where a to d are scaled by 2^-31 and
-   cut at 1, so that no product leaves the range of floats; the sum comes out 2^31 times as
-   large. Cutting loses r below 2^-31. */
+/* The same pooled: of the largest of four, as all functions here grow steadily; the average of
+   four tanh, or the sum of four relu. The average is 1 - (1/a + 1/b + 1/c + 1/d) / 2 with
+   a = 1 + 2^z0 and so on, by one division in place of four:
+       1/a + 1/b + 1/c + 1/d = ((a + b) cd + (c + d) ab) / abcd
+   where a to d are scaled by 2^-31 and cut at 1, so that no product leaves the range of floats.
+   The sum comes out 2^31 times as large; cutting loses what is below 2^-31. */
 template <bool SOFT, bool MAX>
 __device__ inline float activate_pooled(float z0, float z1, float z2, float z3) {
     constexpr float TINY = 1.0f / 2147483648.0f;
@@ -144,16 +146,16 @@ __device__ inline float activate_pooled(float z0, float z1, float z2, float z3) 
     const float c = __saturatef(fmaf(exp2_approx(z2), TINY, TINY));
     const float d = __saturatef(fmaf(exp2_approx(z3), TINY, TINY));
     const float ab = a * b, cd = c * d;
-    return fmaf(a + b, cd, (c + d) * ab) * reciprocal_approx(ab * cd);
+    const float sum = fmaf(a + b, cd, (c + d) * ab) * reciprocal_approx(ab * cd);
+    return fmaf(sum, -0.5f * TINY, 1.0f);
 }
 
 form form_of(const family *f) {
-    const double pooled = f->max_pool ? 1.0 : 0.25;
     if (f->activation == ACT_RELU)
-        return {1.0, 1.0, 0.0, pooled, 0.0};
-    const double steep = f->activation == ACT_TANH ? 2.0 : 1.0;
-    const double sum = f->max_pool ? 1.0 : 0.25 * ldexp(1.0, -31);
-    return {steep * M_LOG2E, -steep, 1.0, -steep * sum, 1.0};
+        return {1.0, 1.0, 0.0, f->max_pool ? 1.0 : 0.25, 0.0};
+    if (f->activation == ACT_SIGMOID)
+        return {M_LOG2E, 0.5, 0.5, 0.5, 0.5};
+    return {2.0 * M_LOG2E, 1.0, 0.0, 1.0, 0.0};
 }
 
 /* ---- Layers ---- */
@@ -220,7 +222,7 @@ __device__ inline void conv1(Shared<S> &s, int lane, int worker) {
             float w[28], z[2][HALF];
 #pragma unroll
             for (int k = 0; k < 7; k++)
-                *(float4 *)&w[4 * k] = *(const float4 *)&s.conv.c1[mirror][o][4 * k];
+                *(float4 *)&w[4 * k] = *(const float4 *)&s.resident.c1[mirror][o][4 * k];
 #pragma unroll
             for (int q = 0; q < HALF; q++)
                 z[0][q] = z[1][q] = w[25];
@@ -256,7 +258,7 @@ __device__ inline void conv2_add(const Shared<S> &s, float (&z)[4][2][S::C3_SIDE
             float4 w[5];
 #pragma unroll
             for (int v = 0; v < 5; v++)
-                w[v] = s.conv.c3[c][u][group][v];
+                w[v] = s.resident.c3[c][u][group][v];
 #pragma unroll
             for (int r = 0; r < 2; r++)
 #pragma unroll
@@ -293,7 +295,7 @@ __device__ inline void conv2(Shared<S> &s, int lane, int worker) {
         const int row = last ? S::Q - 1 : 2 * round + (warp >> 1);
         const int group = last ? warp : worker & 3;
         float z[4][2][SIDE];
-        const float4 b4 = s.conv.c3_bias[group];
+        const float4 b4 = s.resident.c3_bias[group];
         const float bias[4] = {b4.x, b4.y, b4.z, b4.w};
 #pragma unroll
         for (int o = 0; o < 4; o++)
@@ -326,100 +328,130 @@ __device__ inline void conv2(Shared<S> &s, int lane, int worker) {
     }
 }
 
-/* The sums of a dense layer, before bias and activation:
- *     x[INPUTS][16] -> partial[warp][OUTPUTS][16]
- * Each warp takes a quarter of the inputs, and of those the even lanes the even, the odd lanes
- * the odd ones. A thread has 8 images x PER outputs in registers, so that of each input it
- * reads 8 numbers from shared memory and PER weights from the L2 cache for 8 * PER FFMA.
- * Weights are read some steps ahead, the first of them before the barrier behind which x is
- * complete. */
-template <class D>
-__device__ inline void dense_sums(const D &d, const float (*x)[IMAGES],
-                                  float (*partial)[IMAGES]) {
-    constexpr int AHEAD = 5;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int odd = lane & 1, images = (lane >> 1 & 1) * 8, group = lane >> 2;
-    const int first = warp * 2 * D::STEPS + odd;
+/* What a thread of a dense layer does. Each warp takes a quarter of the inputs, and of those
+   the even lanes the even, the odd lanes the odd ones. A thread has 8 images x PER outputs in
+   registers, so that of each input it reads 8 numbers from shared memory and PER weights from
+   the L2 cache for 8 * PER FFMA. Weights are requested AHEAD steps early. */
+template <class D> struct DenseThread {
+    static constexpr int AHEAD = 5;
     float4 w[AHEAD][D::VECTORS];
-    float z[8][D::PER];
+    int odd, images, group, first;
+
+    /* Requests the first weights; a barrier may lie between this and the rest. */
+    __device__ explicit DenseThread(const D &d) {
+        const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+        odd = lane & 1;
+        images = (lane >> 1 & 1) * 8;
+        group = lane >> 2;
+        first = warp * 2 * D::STEPS + odd;
 #pragma unroll
-    for (int i = 0; i < 8; i++)
-#pragma unroll
-        for (int o = 0; o < D::PER; o++)
-            z[i][o] = 0.0f;
-#pragma unroll
-    for (int a = 0; a < AHEAD; a++)
+        for (int a = 0; a < AHEAD; a++)
+            request(d, a, first + 2 * a);
+    }
+
+    __device__ void request(const D &d, int a, int k) {
 #pragma unroll
         for (int v = 0; v < D::VECTORS; v++)
-            w[a][v] = __ldg(&d.weight[first + 2 * a][v][group]);
-    __syncthreads(); /* x is complete */
-#pragma unroll 1
-    for (int step = 0; step < D::STEPS; step += AHEAD)
-#pragma unroll
-        for (int a = 0; a < AHEAD; a++) {
-            if (D::STEPS % AHEAD && step + a >= D::STEPS)
-                break;
-            const int k = first + 2 * (step + a);
-            float xi[8];
-            *(float4 *)&xi[0] = *(const float4 *)&x[k][images];
-            *(float4 *)&xi[4] = *(const float4 *)&x[k][images + 4];
-#pragma unroll
-            for (int o = 0; o < D::PER; o++) {
-#pragma unroll
-                for (int i = 0; i < 8; i++)
-                    z[i][o] = fmaf(part(w[a][o / 4], o % 4), xi[i], z[i][o]);
-            }
-            if (step + a + AHEAD < D::STEPS)
-#pragma unroll
-                for (int v = 0; v < D::VECTORS; v++)
-                    w[a][v] = __ldg(&d.weight[k + 2 * AHEAD][v][group]);
-        }
-    /* Even and odd lane exchange: each adds up 4 of the 8 images. */
-    float(*y)[IMAGES] = partial + warp * D::COLUMNS + group * D::PER;
-#pragma unroll
-    for (int o = 0; o < D::PER; o++) {
-        float sum[4];
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const float give = odd ? z[i][o] : z[i + 4][o];
-            const float keep = odd ? z[i + 4][o] : z[i][o];
-            sum[i] = keep + __shfl_xor_sync(~0u, give, 1);
-        }
-        *(float4 *)&y[o][images + 4 * odd] = make_float4(sum[0], sum[1], sum[2], sum[3]);
+            w[a][v] = __ldg(&d.weight[k][v][group]);
     }
-    __syncthreads(); /* partial sums are complete */
-}
 
-/* Output o of image i: the four warps' sums and the bias. */
+    /* x[INPUTS][16] -> partial[warp][OUTPUTS][16], before bias and activation. */
+    __device__ void sums(const D &d, const float (*x)[IMAGES], float (*partial)[IMAGES]) {
+        float z[8][D::PER];
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+#pragma unroll
+            for (int o = 0; o < D::PER; o++)
+                z[i][o] = 0.0f;
+#pragma unroll 1
+        for (int step = 0; step < D::STEPS; step += AHEAD)
+#pragma unroll
+            for (int a = 0; a < AHEAD; a++) {
+                if (D::STEPS % AHEAD && step + a >= D::STEPS)
+                    break;
+                const int k = first + 2 * (step + a);
+                float xi[8];
+                *(float4 *)&xi[0] = *(const float4 *)&x[k][images];
+                *(float4 *)&xi[4] = *(const float4 *)&x[k][images + 4];
+#pragma unroll
+                for (int o = 0; o < D::PER; o++)
+#pragma unroll
+                    for (int i = 0; i < 8; i++)
+                        z[i][o] = fmaf(part(w[a][o / 4], o % 4), xi[i], z[i][o]);
+                if (step + a + AHEAD < D::STEPS)
+                    request(d, a, k + 2 * AHEAD);
+            }
+        /* Even and odd lane exchange: each adds up 4 of the 8 images. */
+        float(*y)[IMAGES] = partial + (first / (2 * D::STEPS)) * D::COLUMNS + group * D::PER;
+#pragma unroll
+        for (int o = 0; o < D::PER; o++) {
+            float sum[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const float give = odd ? z[i][o] : z[i + 4][o];
+                const float keep = odd ? z[i + 4][o] : z[i][o];
+                sum[i] = keep + __shfl_xor_sync(~0u, give, 1);
+            }
+            *(float4 *)&y[o][images + 4 * odd] = make_float4(sum[0], sum[1], sum[2], sum[3]);
+        }
+    }
+};
+
+/* The four warps' sums and the bias; o is an output and i an image. */
 template <class D>
-__device__ inline float dense_output(const D &d, const float (*partial)[IMAGES], int o, int i) {
-    float sum = d.bias[o];
+__device__ inline float dense_sum(const float *bias, const float (*partial)[IMAGES], int o,
+                                  int i) {
+    float sum = bias[o];
 #pragma unroll
     for (int warp = 0; warp < WARPS; warp++)
         sum += partial[warp * D::COLUMNS + o][i];
     return sum;
 }
 
-/* C5 and F6: y[OUTPUTS][16] = activation(weight x + bias). The outputs that fill up have zero
+/* C5 and F6: y[OUTPUTS][16] = activation(sums + bias). The outputs that fill up have zero
    weights, and so has whoever reads them. */
 template <class D, bool SOFT>
-__device__ inline void dense(const D &d, const float (*x)[IMAGES], float (*partial)[IMAGES],
-                             float (*y)[IMAGES]) {
-    dense_sums(d, x, partial);
+__device__ inline void dense_activate(const float *bias, const float (*partial)[IMAGES],
+                                      float (*y)[IMAGES]) {
     for (int k = threadIdx.x; k < D::COLUMNS * IMAGES; k += THREADS)
         y[k / IMAGES][k % IMAGES] =
-            activate_one<SOFT>(dense_output(d, partial, k / IMAGES, k % IMAGES));
+            activate_one<SOFT>(dense_sum<D>(bias, partial, k / IMAGES, k % IMAGES));
 }
 
-/* OUT: logits[n][10] = weight x + bias, in device memory. */
-template <class D>
-__device__ inline void output(const D &d, const float (*x)[IMAGES], float (*partial)[IMAGES],
-                              const whole_arguments &a, int tile) {
-    dense_sums(d, x, partial);
+/* C5, F6 and OUT for a tile: s4[FLAT][16] -> c5[120][16] -> f6[84][16] -> logits[n][10] in
+ * device memory. Each layer's sums, a barrier, bias and activation, a barrier; the next layer's
+ * first weights are requested while that goes on. */
+template <class S, bool SOFT>
+__device__ inline void dense(DenseTile<S> &s, const Resident &resident, const Weights<S> &w,
+                             const whole_arguments &a, int tile, long long &since) {
+    using C5 = decltype(w.c5);
+    using F6 = decltype(w.f6);
+    using Out = decltype(w.out);
+    float(*partial)[IMAGES] = s.partial[0];
+    DenseThread<C5> c5(w.c5);
+    __syncthreads(); /* s4 is complete */
+    c5.sums(w.c5, s.s4, partial);
+    __syncthreads(); /* the sums are complete */
+
+    DenseThread<F6> f6(w.f6);
+    dense_activate<C5, SOFT>(resident.c5_bias, partial, s.c5);
+    __syncthreads(); /* c5 is complete, the sums are free */
+    tick(a, since, STAGE_C5);
+    f6.sums(w.f6, s.c5, partial);
+    __syncthreads();
+
+    DenseThread<Out> out(w.out);
+    dense_activate<F6, SOFT>(resident.f6_bias, partial, s.f6);
+    __syncthreads();
+    tick(a, since, STAGE_F6);
+    out.sums(w.out, s.f6, partial);
+    __syncthreads();
+
     for (int k = threadIdx.x; k < CLASSES * IMAGES; k += THREADS)
         if (tile * IMAGES + k / CLASSES < a.n)
             a.logits[(size_t)tile * IMAGES * CLASSES + k] =
-                dense_output(d, partial, k % CLASSES, k / CLASSES);
+                dense_sum<Out>(resident.out_bias, partial, k % CLASSES, k / CLASSES);
+    tick(a, since, STAGE_OUT);
 }
 
 /* ---- The network ---- */
@@ -434,8 +466,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) fused_kernel(whole_arg
     long long since = a.clock ? clock64() : 0;
 
     load_images<S>(s, a, (int)blockIdx.x);
-    for (int k = threadIdx.x; k < (int)(sizeof s.conv / sizeof(float4)); k += THREADS)
-        ((float4 *)&s.conv)[k] = ((const float4 *)&w.conv)[k];
+    for (int k = threadIdx.x; k < (int)(sizeof s.resident / sizeof(float4)); k += THREADS)
+        ((float4 *)&s.resident)[k] = ((const float4 *)&w.resident)[k];
 
     for (int tile = (int)blockIdx.x; tile < tiles; tile += gridDim.x) {
         __pipeline_wait_prior(0);
@@ -448,32 +480,26 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) fused_kernel(whole_arg
             load_images<S>(s, a, tile + gridDim.x);
         tick(a, since, STAGE_C1);
 
-        conv2<S, SOFT, MAX>(s, lane, worker); /* s2 -> s4; dense_sums waits for all of it */
+        conv2<S, SOFT, MAX>(s, lane,
+                            worker); /* s2 -> s4, in place; dense waits for all of it */
         tick(a, since, STAGE_C3);
 
-        dense<decltype(w.c5), SOFT>(w.c5, s.dense.s4, s.dense.partial[0], s.dense.c5);
-        tick(a, since, STAGE_C5);
-        dense<decltype(w.f6), SOFT>(w.f6, s.dense.c5, s.dense.partial[0], s.dense.f6);
-        tick(a, since, STAGE_F6);
-        output(w.out, s.dense.f6, s.dense.partial[0], a, tile); /* -> logits */
-        tick(a, since, STAGE_OUT);
+        dense<S, SOFT>(s.dense, s.resident, w, a, tile, since); /* s4 -> logits */
     }
 }
 
 /* ---- Host: weights ---- */
 
-/* weight(o, k) and bias[o] into the layout of Dense. */
-template <class D, class F> void pack_dense(D *d, F weight, const double *bias) {
+/* weight(o, k) into the layout of Dense. */
+template <class D, class F> void pack_dense(D *d, F weight) {
     for (int k = 0; k < D::INPUTS; k++)
         for (int o = 0; o < D::OUTPUTS; o++) {
             const int group = o / D::PER, j = o % D::PER;
             ((float *)&d->weight[k][j / 4][group])[j % 4] = (float)weight(o, k);
         }
-    for (int o = 0; o < D::OUTPUTS; o++)
-        d->bias[o] = (float)bias[o];
 }
 
-void pack_conv(ConvWeights *w, const folded *d) {
+void pack_resident(Resident *w, const folded *d) {
     for (int o = 0; o < C1_MAPS; o++)
         for (int mirror = 0; mirror < 2; mirror++) {
             for (int u = 0; u < 5; u++)
@@ -488,24 +514,25 @@ void pack_conv(ConvWeights *w, const folded *d) {
                     ((float *)&w->c3[c][u][o / 4][v])[o % 4] = (float)d->c3[o][c][5 * u + v];
         ((float *)&w->c3_bias[o / 4])[o % 4] = (float)d->c3_bias[o];
     }
+    for (int o = 0; o < C5_SIZE; o++)
+        w->c5_bias[o] = (float)d->c5_bias[o];
+    for (int o = 0; o < F6_SIZE; o++)
+        w->f6_bias[o] = (float)d->f6_bias[o];
+    for (int o = 0; o < CLASSES; o++)
+        w->out_bias[o] = (float)d->out_bias[o];
 }
 
 /* Fills memory of weight_size() bytes, all zero before. */
 template <class S> void pack(void *memory, const folded *d) {
     Weights<S> *w = (Weights<S> *)memory;
-    pack_conv(&w->conv, d);
-    pack_dense(
-        &w->c5,
-        [d](int o, int k) { /* S4 is [row][channel][column] here */
-                            const int r = k / (C3_MAPS * S::Q), c = k / S::Q % C3_MAPS,
-                                      q = k % S::Q;
-                            return d->c5[o][(c * S::Q + r) * S::Q + q];
-        },
-        d->c5_bias);
-    pack_dense(
-        &w->f6, [d](int o, int k) { return d->f6[o][k]; }, d->f6_bias);
-    pack_dense(
-        &w->out, [d](int o, int k) { return d->out[o][k]; }, d->out_bias);
+    pack_resident(&w->resident, d);
+    pack_dense(&w->c5, [d](int o, int k) { /* S4 is [row][channel][column] here */
+                                           const int r = k / (C3_MAPS * S::Q),
+                                                     c = k / S::Q % C3_MAPS, q = k % S::Q;
+                                           return d->c5[o][(c * S::Q + r) * S::Q + q];
+    });
+    pack_dense(&w->f6, [d](int o, int k) { return d->f6[o][k]; });
+    pack_dense(&w->out, [d](int o, int k) { return d->out[o][k]; });
 }
 
 /* ---- Host: the backend ---- */
@@ -540,4 +567,6 @@ extern const struct backend backend_fused = {"fused",
                                              whole_close,
                                              whole_run_device,
                                              1,
-                                             EXACT};
+                                             EXACT,
+                                             NULL,
+                                             whole_stages};
