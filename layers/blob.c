@@ -170,7 +170,7 @@ static uint32_t blob_crc(const uint8_t *bytes, size_t size) {
 
 static uint64_t get_number(const uint8_t *at, int bytes) {
     struct cursor c = {(uint8_t *)at, 0, 1};
-    uint64_t value;
+    uint64_t value = 0;
     walk_bytes(&c, &value, bytes);
     return value;
 }
