@@ -328,8 +328,8 @@ int h5_has(const struct h5 *file, const char *path, const char *attribute) {
     return a.id >= 0;
 }
 
-/* Adds the strings of an open attribute of text. The memory type must have the stored kind and
-   character set; HDF5 converts neither. */
+/* Adds the strings of an open attribute of text; 1 when one is too long. The memory type must
+   have the stored kind and character set; HDF5 converts neither. */
 static int add_strings(const struct attribute *a, struct names *names) {
     const int variable = H5Tis_variable_str(a->type) > 0;
     const size_t size = variable ? sizeof(char *) : H5Tget_size(a->type);
@@ -349,7 +349,7 @@ static int add_strings(const struct attribute *a, struct names *names) {
         size_t length = !text ? 0 : variable ? strlen(text) : strnlen(text, size);
         while (length && H5Tget_strpad(a->type) == H5T_STR_SPACEPAD && text[length - 1] == ' ')
             length--;
-        rc = length > MAX_TEXT ? -1 : names_add(names, length ? text : "", length);
+        rc = length > MAX_TEXT ? 1 : names_add(names, length ? text : "", length);
     }
     if (variable)
         H5Dvlen_reclaim(type, a->space, H5P_DEFAULT, raw);
@@ -379,9 +379,11 @@ static int strings_of(const struct h5 *f, const char *path, const char *name,
              H5Tget_size(a.type) > (size_t)MAX_TEXT / (size_t)a.count)
         rc = fail(err, "%s: the attribute '%s' of '/%s' claims %lld strings of %zu bytes",
                   f->name, name, path, (long long)a.count, H5Tget_size(a.type));
-    else if (add_strings(&a, names))
-        rc = fail(err, "%s is damaged: the attribute '%s' of '/%s' cannot be read", f->name,
-                  name, path);
+    else if ((rc = add_strings(&a, names)))
+        rc = fail(err,
+                  rc > 0 ? "%s: the attribute '%s' of '/%s' has more than 1 MB of text"
+                         : "%s is damaged: the attribute '%s' of '/%s' cannot be read",
+                  f->name, name, path);
     attribute_close(&a);
     return rc;
 }
