@@ -64,7 +64,9 @@ int guard_run(int (*work)(void *context), void *context, const char *path,
     if (!child) {
         limit_time(ms);
         limit_memory();
-        exit(work(context));
+        status = work(context);
+        fflush(NULL);
+        _exit(status); /* HDF5 would tidy up what it may have broken */
     }
     while (waitpid(child, &status, 0) < 0)
         if (errno != EINTR)
