@@ -58,7 +58,7 @@ say = $(if $(V),,@echo "  $1 $@" && )
 
 .DELETE_ON_ERROR:
 .PHONY: all help setup eval compare test bench asan fuzz gpu-check install clean convert data \
-    tests data-or-sample
+    tests data-or-sample bench_gpu
 
 all: $(BUILD)/lenet5 $(BUILD)/h5_to_blob $(BUILD)/liblenet5.a $(BUILD)/liblenet5.so ## build the command, the converter and the library
 	@ln -sfn $(BUILD)/lenet5 lenet5 && ln -sfn $(BUILD)/h5_to_blob h5_to_blob
@@ -172,6 +172,11 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.c.o $(BUILD)/converter.a $(BUILD)/l
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.cu.o $(BUILD)/liblenet5.a
 	$(call say,ld  )$(link_test)
+
+# Checks and times the whole-network kernels on the device; C++ for its threads.
+bench_gpu: $(BUILD)/tests/bench_gpu
+$(BUILD)/tests/bench_gpu: $(BUILD)/tests/bench_gpu.cu.o $(BUILD)/liblenet5.a
+	$(call say,ld  )$(CC) $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) -lstdc++ -lz -lm
 
 $(BUILD)/fuzz_%: $(BUILD)/tests/fuzz_%.c.o $(BUILD)/converter.a $(BUILD)/liblenet5.a
 	$(call say,ld  )$(CC) -fsanitize=fuzzer,address,undefined $(LDFLAGS) -o $@ $^ $(CONVERTER_LIBS)

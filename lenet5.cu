@@ -43,7 +43,7 @@ enum mode {
 };
 
 struct options {
-    int mode, show, batch, limit, identify, json, quiet;
+    int mode, show, batch, threads, limit, identify, json, quiet;
     const char *weights, *data, *dataset, *backend;
 };
 
@@ -78,6 +78,8 @@ static const struct option {
      offsetof(struct options, backend), 0},
     {"batch", "N", "images that go through at once (default: 4096; --compare: 1000)",
      KIND_NUMBER, offsetof(struct options, batch), 1},
+    {"threads", "N", "threads of backend simd (default: all processors it may use)",
+     KIND_NUMBER, offsetof(struct options, threads), 1},
     {"limit", "N", "only the first N images (default: all)", KIND_NUMBER,
      offsetof(struct options, limit), 1},
     {"json", NULL, "print everything as JSON", KIND_FLAG, offsetof(struct options, json), 0},
@@ -359,10 +361,27 @@ static int run_all(struct lenet5 *net, const struct options *o, const struct dat
     return 0;
 }
 
-static void print_json(json_t *root) {
+/* A name from outside as JSON, which must be UTF-8: if it is not, its high bytes become '?'. */
+static json_t *json_name(const char *name) {
+    json_t *json = json_string(name);
+    char plain[4096];
+    if (json)
+        return json;
+    snprintf(plain, sizeof plain, "%s", name);
+    for (char *c = plain; *c; c++)
+        if ((unsigned char)*c >= 0x80)
+            *c = '?';
+    return json_string(plain);
+}
+
+/* Prints and frees it. */
+static int print_json(json_t *root, struct lenet5_error *err) {
+    if (!root)
+        return fail(err, "out of memory, or a text that JSON cannot hold");
     json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(root);
+    return 0;
 }
 
 /* ---- --eval ----------------------------------------------------------------------------- */
@@ -513,19 +532,19 @@ static json_t *evaluation_json(const struct evaluation *e, const struct lenet5_i
         json_array_append_new(per_class, score_json(set->class_names[row], &s));
     }
     return json_pack(
-        "{s:i, s:s, s:{s:s, s:s, s:s, s:s, s:s}, s:{s:s, s:I}, s:s, s:s, s:I, s:f, s:[f, f], "
-        "s:f, s:o, s:o, s:o, s:o, s:{s:f, s:f, s:f, s:f, s:f, s:f}, s:s}",
-        "version", JSON_VERSION, "mode", "eval", "weights", "path", weights_path(o), "source",
-        info->source, "source_sha256", info->source_sha256, "source_version",
-        info->source_version, "trained_on", info->dataset, "dataset", "name", set->name,
-        "images", (json_int_t)e->count, "backend", info->backend, "device", info->device,
-        "correct", (json_int_t)e->correct, "accuracy", accuracy(e), "interval95", e->low,
-        e->high, "images_per_second", (double)e->count / e->wall_seconds, "confusion",
-        confusion, "per_class", per_class, "macro_avg", score_json("macro avg", &macro),
-        "weighted_avg", score_json("weighted avg", &weighted), "timing", "read",
-        e->read_seconds, "open", e->open_seconds, "upload", e->timing.upload, "compute",
-        e->timing.compute, "download", e->timing.download, "wall", e->wall_seconds, "hint",
-        hint);
+        "{s:i, s:s, s:{s:o, s:o, s:o, s:o, s:o}, s:{s:s, s:I}, s:s, s:s, s:I, s:f, s:[f, f], "
+        "s:f, s:o, s:o, s:o, s:o, s:{s:f, s:f, s:f, s:f, s:f, s:f}, s:o}",
+        "version", JSON_VERSION, "mode", "eval", "weights", "path", json_name(weights_path(o)),
+        "source", json_name(info->source), "source_sha256", json_name(info->source_sha256),
+        "source_version", json_name(info->source_version), "trained_on",
+        json_name(info->dataset), "dataset", "name", set->name, "images", (json_int_t)e->count,
+        "backend", info->backend, "device", info->device, "correct", (json_int_t)e->correct,
+        "accuracy", accuracy(e), "interval95", e->low, e->high, "images_per_second",
+        (double)e->count / e->wall_seconds, "confusion", confusion, "per_class", per_class,
+        "macro_avg", score_json("macro avg", &macro), "weighted_avg",
+        score_json("weighted avg", &weighted), "timing", "read", e->read_seconds, "open",
+        e->open_seconds, "upload", e->timing.upload, "compute", e->timing.compute, "download",
+        e->timing.download, "wall", e->wall_seconds, "hint", json_name(hint));
 }
 
 /* Correct answers on another data set, if it is at hand and fits; else -1. */
@@ -684,7 +703,7 @@ static void apply_reading(const struct model *base, const struct reading *r, str
 static int score_reading(const struct model *base, const struct options *o, struct reading *r,
                          const struct dataset *set, size_t count, float *room,
                          struct lenet5_error *err) {
-    const struct lenet5_options options = {o->backend, FULL_IMAGES};
+    const struct lenet5_options options = {o->backend, FULL_IMAGES, o->threads};
     const size_t pixels = (size_t)set->channels * set->height * set->width;
     struct model m;
     struct lenet5 *net = NULL;
@@ -797,8 +816,8 @@ static json_t *readings_json(const struct reading *readings, int count, const ch
                       "invert", r->invert, "flip", r->flip, "wide", r->wide, "options",
                       reading_options(r, text)));
     }
-    return json_pack("{s:i, s:s, s:s, s:o}", "version", JSON_VERSION, "mode", "identify",
-                     "weights", weights, "readings", list);
+    return json_pack("{s:i, s:s, s:o, s:o}", "version", JSON_VERSION, "mode", "identify",
+                     "weights", json_name(weights), "readings", list);
 }
 
 /* Opens every data set at hand that the network can be fed with, in 28x28 and in 32x32. */
@@ -825,7 +844,7 @@ static int open_sets(const struct options *o, const struct lenet5_info *info,
 
 /* All readings on a few images, the best of them on more. */
 static int mode_identify(const struct options *o, struct lenet5_error *err) {
-    const struct lenet5_options options = {o->backend, 0};
+    const struct lenet5_options options = {o->backend, 0, o->threads};
     struct reading *readings = (struct reading *)calloc(MOST_READINGS, sizeof *readings);
     struct dataset sets[SET_COUNT], wide[SET_COUNT];
     struct lenet5 *net = NULL;
@@ -862,11 +881,11 @@ static int mode_identify(const struct options *o, struct lenet5_error *err) {
         }
         qsort(readings, (size_t)tried, sizeof *readings, compare_readings);
     }
+    rc = 0;
     if (o->json)
-        print_json(readings_json(readings, best, weights_path(o)));
+        rc = print_json(readings_json(readings, best, weights_path(o)), err);
     else
         print_readings(readings, best, base.source);
-    rc = 0;
 out:
     for (int k = 0; k < SET_COUNT; k++) {
         dataset_close(&sets[k]);
@@ -880,7 +899,7 @@ out:
 }
 
 static int mode_eval(const struct options *o, struct lenet5_error *err) {
-    const struct lenet5_options options = {o->backend, o->batch};
+    const struct lenet5_options options = {o->backend, o->batch, o->threads};
     struct lenet5 *net = NULL;
     struct dataset set;
     struct evaluation e;
@@ -906,13 +925,13 @@ static int mode_eval(const struct options *o, struct lenet5_error *err) {
     if (evaluate(net, o, &set, &e, err))
         goto out;
     make_hint(net, o, &set, &e, hint, sizeof hint);
+    rc = 0;
     if (o->json)
-        print_json(evaluation_json(&e, lenet5_info(net), o, &set, hint));
+        rc = print_json(evaluation_json(&e, lenet5_info(net), o, &set, hint), err);
     else
         print_evaluation(&e, lenet5_info(net), o, &set);
     if (*hint && !o->json)
         printf("\nhint: %s\n", hint);
-    rc = 0;
 out:
     dataset_close(&set);
     lenet5_close(net);
@@ -1047,7 +1066,7 @@ static int compare_layers(struct comparison *c, const struct options *o,
         x[k] = (float)set->images[k] * m->scale + m->offset;
     for (int k = 0; k < COLUMNS; k++) {
         int batch = c->n;
-        if (c->columns[k] && c->columns[k]->open(&states[k], m, &batch, err))
+        if (c->columns[k] && c->columns[k]->open(&states[k], m, o->threads, &batch, err))
             goto out;
         if (batch < c->n) {
             fail(err, "the GPU has memory for batches of %d only; try --batch %d", batch,
@@ -1100,7 +1119,7 @@ static void check_logits(struct backend_result *r, const float *want, const floa
 static int compare_backend(struct comparison *c, const struct options *o,
                            const struct backend *b, const struct dataset *set,
                            const float *want, float *logits, struct lenet5_error *err) {
-    const struct lenet5_options options = {b->name, o->batch};
+    const struct lenet5_options options = {b->name, o->batch, o->threads};
     struct backend_result *r = &c->backends[c->backend_count++];
     struct lenet5_error why;
     struct lenet5 *net = NULL;
@@ -1161,7 +1180,7 @@ static int compare_stages(struct comparison *c, const struct dataset *set,
         struct lenet5_error ignored;
         void *state = NULL;
         if (!(*b)->stages || (*b)->device(&c->gpu, &ignored) ||
-            (*b)->open(&state, m, &n, &ignored))
+            (*b)->open(&state, m, 0, &n, &ignored))
             continue;
         for (int k = 0; k < 2 && !rc; k++) /* once to warm up */
             rc = (*b)->stages(state, set->images, n, r->us, err);
@@ -1304,7 +1323,7 @@ static void print_comparison(const struct comparison *c, const struct options *o
     printf(
         "\n\ntimes are microseconds per image, the median of %d (CPU) and %d (GPU) runs, "
         "copies\n"
-        "not counted; reference uses one core, simd all of them; error is the largest\n"
+        "not counted; reference and simd use one core here; error is the largest\n"
         "difference of simd or GPU from the reference on the same input, bound is what\n"
         "rounding may make of it there; limit is what the GPU's kernel takes most of, and its\n"
         "share of the most that the GPU could give: multiply-adds (fma), exponentials and\n"
@@ -1350,13 +1369,13 @@ static json_t *comparison_json(const struct comparison *c, const struct options 
         const struct layer *l = &c->model.layers[k];
         const struct layer_result *r = &c->layers[k];
         json_array_append_new(
-            layers,
-            json_pack("{s:s, s:s, s:[i, i, i], s:I, s:f, s:f, s:o, s:o, s:o, s:b, s:o}", "name",
-                      l->name, "op", op_name(l->op), "out_shape", l->out.c, l->out.h, l->out.w,
-                      "macs", (json_int_t)layer_macs(l), "cpu_us", r->us[REFERENCE], "simd_us",
-                      r->us[SIMD], "gpu_us", number_or_null(r->us[GPU] >= 0, r->us[GPU]),
-                      "max_abs_error", number_or_null(1, r->error), "bound",
-                      number_or_null(1, r->bound), "ok", r->ok, "limits", shares_json(r)));
+            layers, json_pack("{s:o, s:s, s:[i, i, i], s:I, s:f, s:f, s:o, s:o, s:o, s:b, s:o}",
+                              "name", json_name(l->name), "op", op_name(l->op), "out_shape",
+                              l->out.c, l->out.h, l->out.w, "macs", (json_int_t)layer_macs(l),
+                              "cpu_us", r->us[REFERENCE], "simd_us", r->us[SIMD], "gpu_us",
+                              number_or_null(r->us[GPU] >= 0, r->us[GPU]), "max_abs_error",
+                              number_or_null(1, r->error), "bound", number_or_null(1, r->bound),
+                              "ok", r->ok, "limits", shares_json(r)));
     }
     for (int k = 0; k < c->backend_count; k++) {
         const struct backend_result *r = &c->backends[k];
@@ -1371,15 +1390,16 @@ static json_t *comparison_json(const struct comparison *c, const struct options 
                 "compute", number_or_null(ran, r->timing.compute), "download",
                 number_or_null(ran, r->timing.download), "ok", r->ok, "why_not", r->why_not));
     }
-    return json_pack("{s:i, s:s, s:s, s:{s:s, s:I}, s:i, s:s, s:s, s:s, s:o, s:o, s:o, s:b}",
-                     "version", JSON_VERSION, "mode", "compare", "weights", weights_path(o),
-                     "dataset", "name", set->name, "images", (json_int_t)c->images, "batch",
-                     c->n, "cpu", c->cpu_name, "gpu", c->gpu.name, "why_no_gpu", c->why_no_gpu,
-                     "layers", layers, "backends", list, "stages", stages_json(c), "ok", c->ok);
+    return json_pack("{s:i, s:s, s:o, s:{s:s, s:I}, s:i, s:s, s:s, s:s, s:o, s:o, s:o, s:b}",
+                     "version", JSON_VERSION, "mode", "compare", "weights",
+                     json_name(weights_path(o)), "dataset", "name", set->name, "images",
+                     (json_int_t)c->images, "batch", c->n, "cpu", c->cpu_name, "gpu",
+                     c->gpu.name, "why_no_gpu", c->why_no_gpu, "layers", layers, "backends",
+                     list, "stages", stages_json(c), "ok", c->ok);
 }
 
 static int mode_compare(const struct options *o, struct lenet5_error *err) {
-    const struct lenet5_options options = {"reference", 0};
+    const struct lenet5_options options = {"reference", 0, 0};
     const int wanted = o->batch ? o->batch : COMPARE_BATCH;
     struct comparison *c = (struct comparison *)calloc(1, sizeof *c);
     struct lenet5 *net = NULL;
@@ -1401,11 +1421,11 @@ static int mode_compare(const struct options *o, struct lenet5_error *err) {
         compare_backends(c, o, &set, lenet5_info(net)->classes, err) ||
         compare_stages(c, &set, err))
         goto out;
-    if (o->json)
-        print_json(comparison_json(c, o, &set));
-    else
-        print_comparison(c, o, &set);
     rc = c->ok ? 0 : 1;
+    if (!o->json)
+        print_comparison(c, o, &set);
+    else if (print_json(comparison_json(c, o, &set), err))
+        rc = -1;
 out:
     dataset_close(&set);
     lenet5_close(net);
@@ -1484,7 +1504,7 @@ static int bench_point(struct lenet5 *net, const uint8_t *images, float *logits,
 
 static int bench_backend(struct bench *b, const struct options *o, int row,
                          const uint8_t *images, float *logits, struct lenet5_error *err) {
-    const struct lenet5_options options = {backends[row]->name, BENCH_LARGEST};
+    const struct lenet5_options options = {backends[row]->name, BENCH_LARGEST, o->threads};
     struct lenet5_error why;
     struct lenet5 *net = NULL;
     int rc = -1;
@@ -1583,15 +1603,15 @@ static json_t *bench_json(const struct bench *b, const struct options *o) {
     for (int k = 0; backends[k]; k++)
         if (b->cold[k] > 0)
             json_object_set_new(cold, backends[k]->name, json_real(b->cold[k]));
-    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "version", JSON_VERSION,
-                     "mode", "bench", "weights", weights_path(o), "cpu", b->cpu_name, "gpu",
-                     b->gpu_name, "first_call", cold, "points", points, "gpu_pays_from",
+    return json_pack("{s:i, s:s, s:o, s:s, s:s, s:o, s:o, s:o}", "version", JSON_VERSION,
+                     "mode", "bench", "weights", json_name(weights_path(o)), "cpu", b->cpu_name,
+                     "gpu", b->gpu_name, "first_call", cold, "points", points, "gpu_pays_from",
                      b->gpu_pays ? json_integer(b->gpu_pays) : json_null());
 }
 
 /* Random bytes: speed does not depend on what is in the images. */
 static int mode_bench(const struct options *o, struct lenet5_error *err) {
-    const struct lenet5_options options = {"reference", 1};
+    const struct lenet5_options options = {"reference", 1, 0};
     struct bench *b = (struct bench *)calloc(1, sizeof *b);
     struct lenet5 *net = NULL;
     uint8_t *images = NULL;
@@ -1619,11 +1639,11 @@ static int mode_bench(const struct options *o, struct lenet5_error *err) {
             if (bench_backend(b, o, row, images, logits, err))
                 goto out;
     b->gpu_pays = find_gpu_pays(b);
+    rc = 0;
     if (o->json)
-        print_json(bench_json(b, o));
+        rc = print_json(bench_json(b, o), err);
     else
         print_bench(b, o);
-    rc = 0;
 out:
     lenet5_close(net);
     free(images);
@@ -1714,11 +1734,11 @@ static json_t *backend_json(const struct backend *b) {
 }
 
 static json_t *layer_json(const struct layer *l) {
-    return json_pack("{s:s, s:s, s:[i, i, i], s:[i, i], s:[i, i], s:[i, i, i, i], s:s, s:I}",
-                     "name", l->name, "op", op_name(l->op), "out_shape", l->out.c, l->out.h,
-                     l->out.w, "window", l->kernel_h, l->kernel_w, "stride", l->stride_h,
-                     l->stride_w, "pad", l->pad_top, l->pad_left, l->pad_bottom, l->pad_right,
-                     "activation", activation_name(l->activation), "parameters",
+    return json_pack("{s:o, s:s, s:[i, i, i], s:[i, i], s:[i, i], s:[i, i, i, i], s:s, s:I}",
+                     "name", json_name(l->name), "op", op_name(l->op), "out_shape", l->out.c,
+                     l->out.h, l->out.w, "window", l->kernel_h, l->kernel_w, "stride",
+                     l->stride_h, l->stride_w, "pad", l->pad_top, l->pad_left, l->pad_bottom,
+                     l->pad_right, "activation", activation_name(l->activation), "parameters",
                      (json_int_t)(l->weights + l->biases));
 }
 
@@ -1729,18 +1749,19 @@ static json_t *info_json(const struct model *m, const char *path) {
     for (const struct backend *const *b = backends; *b; b++)
         json_array_append_new(list, backend_json(*b));
     return json_pack(
-        "{s:i, s:s, s:s, s:[i, i, i], s:f, s:f, s:s, s:s, s:s, s:s, s:s, s:f, s:o, "
-        "s:o}",
-        "version", JSON_VERSION, "mode", "info", "weights", path, "input", m->input.c,
-        m->input.h, m->input.w, "scale", (double)m->scale, "offset", (double)m->offset,
-        "scaling_origin", origin_text(m->scaling_origin), "source", m->source, "source_sha256",
-        m->source_sha256, "source_version", m->source_version, "trained_on", m->dataset,
-        "recorded_accuracy", (double)m->accuracy, "layers", layers, "backends", list);
+        "{s:i, s:s, s:o, s:[i, i, i], s:f, s:f, s:s, s:o, s:o, s:o, s:o, s:f, s:o, s:o}",
+        "version", JSON_VERSION, "mode", "info", "weights", json_name(path), "input",
+        m->input.c, m->input.h, m->input.w, "scale", (double)m->scale, "offset",
+        (double)m->offset, "scaling_origin", origin_text(m->scaling_origin), "source",
+        json_name(m->source), "source_sha256", json_name(m->source_sha256), "source_version",
+        json_name(m->source_version), "trained_on", json_name(m->dataset), "recorded_accuracy",
+        (double)m->accuracy, "layers", layers, "backends", list);
 }
 
 static int mode_info(const struct options *o, struct lenet5_error *err) {
     const char *path = weights_path(o);
     struct model m;
+    int rc = 0;
     if (!o->json) { /* the machine can be told about even without weights */
         printf("lenet5 %s\n\nbackends\n", LENET5_VERSION);
         for (const struct backend *const *b = backends; *b; b++)
@@ -1751,11 +1772,11 @@ static int mode_info(const struct options *o, struct lenet5_error *err) {
     if (blob_read(&m, path, err))
         return -1;
     if (o->json)
-        print_json(info_json(&m, path));
+        rc = print_json(info_json(&m, path), err);
     else
         print_network(&m, path);
     blob_free(&m);
-    return 0;
+    return rc;
 }
 
 /* ---- --show ----------------------------------------------------------------------------- */
@@ -1813,10 +1834,11 @@ static int mode_show(const struct options *o, struct lenet5_error *err) {
         rc = fail(err, "--show %zu: %s has %zu images, 0 to %zu", image, set.name, set.count,
                   set.count - 1);
     else if (o->json)
-        print_json(json_pack("{s:i, s:s, s:s, s:I, s:i, s:s, s:o}", "version", JSON_VERSION,
-                             "mode", "show", "dataset", set.name, "image", (json_int_t)image,
-                             "label", label, "class", set.class_names[label], "pixels",
-                             image_json(&set, image)));
+        rc = print_json(json_pack("{s:i, s:s, s:s, s:I, s:i, s:s, s:o}", "version",
+                                  JSON_VERSION, "mode", "show", "dataset", set.name, "image",
+                                  (json_int_t)image, "label", label, "class",
+                                  set.class_names[label], "pixels", image_json(&set, image)),
+                        err);
     else {
         draw(&set, image);
         printf("image %zu of %s: %s\n", image, long_name(&set), set.class_names[label]);

@@ -47,8 +47,10 @@ struct backend {
     int (*device)(struct device *device, struct lenet5_error *err);
 
     /* Takes a checked model, which must outlive the state, and all memory for batches of up to
-     *max_batch images; may lower *max_batch when memory is short. */
-    int (*open)(void **state, const struct model *m, int *max_batch, struct lenet5_error *err);
+       max_batch images, which it may lower when memory is short. threads is how many a backend
+       on the CPU may use, 0 for all that it finds. */
+    int (*open)(void **state, const struct model *m, int threads, int *max_batch,
+                struct lenet5_error *err);
 
     /* n images (1 to max_batch, more is refused) through every row to the logits. Either bytes
        (host, scaled here) or floats (host, as the network wants them) is not NULL. timing may

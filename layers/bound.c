@@ -59,13 +59,26 @@ static float *absolute(const float *from, size_t count) {
     return to;
 }
 
+/* A relu with a threshold jumps there by the threshold: where the sum lies so near that
+   rounding may decide the side, the outputs may differ by the jump as well. bound holds what
+   the sums may differ by; sums is room for as many numbers. */
+static void add_jumps(const struct layer *l, const float *x, int n, float *bound, float *sums) {
+    struct layer linear = *l;
+    linear.activation = ACT_LINEAR;
+    layer_cpu(&linear, x, sums, n);
+    for (size_t k = 0; k < (size_t)n * shape_size(l->out); k++)
+        if (fabsf(sums[k] - l->param[1]) <= bound[k])
+            bound[k] += fabsf(l->param[1]);
+}
+
 int layer_bound(const struct layer *l, const float *x, int n, float *bound,
                 struct lenet5_error *err) {
     struct layer positive = *l;
     const size_t outputs = (size_t)n * shape_size(l->out);
     float *weight = absolute(l->weight, l->weights), *bias = absolute(l->bias, l->biases);
     float *ax = absolute(x, (size_t)n * shape_size(l->in));
-    const int rc = weight && bias && ax ? 0 : fail(err, "out of memory");
+    float *sums = malloc(outputs * sizeof *sums);
+    const int rc = weight && bias && ax && sums ? 0 : fail(err, "out of memory");
 
     if (!rc) {
         const float exact = l->activation == ACT_LINEAR ? 0.0f : 4.0f * UNIT;
@@ -79,7 +92,10 @@ int layer_bound(const struct layer *l, const float *x, int n, float *bound,
             bound[k] = l->activation == ACT_SOFTMAX
                            ? 2.0f * (float)(shape_size(l->in) + 8) * UNIT
                            : slope * bound[k] + 2.0f * exact;
+        if (l->activation == ACT_RELU && l->param[1] != 0.0f)
+            add_jumps(l, x, n, bound, sums);
     }
+    free(sums);
     free(weight);
     free(bias);
     free(ax);

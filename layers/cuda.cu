@@ -148,7 +148,7 @@ static int prepare(struct cuda *s, int *max_batch, struct lenet5_error *err) {
     return upload_model(s, err) || allocate_batch(s, max_batch, err) ? -1 : 0;
 }
 
-static int cuda_open(void **state, const struct model *m, int *max_batch,
+static int cuda_open(void **state, const struct model *m, int, int *max_batch,
                      struct lenet5_error *err) {
     const char *sync = getenv("LENET5_SYNC");
     struct cuda *s = (struct cuda *)calloc(1, sizeof *s);

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { DEFAULT_BATCH = 4096, MOST_BATCH = 1 << 24 };
+enum { DEFAULT_BATCH = 4096, MOST_BATCH = 1 << 24, MOST_THREADS = 1024 };
 
 struct lenet5 {
     struct model model; /* owned */
@@ -18,6 +18,7 @@ struct lenet5 {
     const struct backend *for_floats; /* the same, or another where that one takes bytes only */
     void *floats_state;
     int named; /* the backend was asked for by name */
+    int threads;
     struct device device;
     struct lenet5_error note; /* why not a better backend, or why a smaller batch */
     struct lenet5_info info;
@@ -34,7 +35,8 @@ double clock_seconds(void) {
 static int bind_backend(struct lenet5 *net, const struct backend *b, int *batch,
                         struct lenet5_error *err) {
     const int asked = *batch;
-    if (b->device(&net->device, err) || b->open(&net->state, &net->model, batch, err))
+    if (b->device(&net->device, err) ||
+        b->open(&net->state, &net->model, net->threads, batch, err))
         return -1;
     net->backend = b;
     if (*batch < asked)
@@ -103,9 +105,13 @@ static int open_model(struct lenet5 **out, struct model *m,
     }
     net->model = *m;
     net->named = strcmp(name, "auto") != 0;
+    net->threads = options ? options->threads : 0;
     if (batch < 1 || batch > MOST_BATCH)
         fail(err, "max_batch of %d; it must be 1 to %d, or 0 for %d", batch, MOST_BATCH,
              DEFAULT_BATCH);
+    else if (net->threads < 0 || net->threads > MOST_THREADS)
+        fail(err, "%d threads; there may be 1 to %d, or 0 for all processors", net->threads,
+             MOST_THREADS);
     else if (!net->named)
         rc = bind_first(net, &batch, err);
     else if ((b = backend_find(name, err)))
@@ -177,7 +183,8 @@ static int bind_floats(struct lenet5 *net, struct lenet5_error *err) {
                     net->backend->name);
     for (const struct backend *const *b = backends; *b; b++) {
         int batch = net->info.max_batch;
-        if (!(*b)->bytes_only && !(*b)->open(&net->floats_state, &net->model, &batch, err)) {
+        if (!(*b)->bytes_only &&
+            !(*b)->open(&net->floats_state, &net->model, net->threads, &batch, err)) {
             net->for_floats = *b;
             if (batch == net->info.max_batch)
                 return 0;

@@ -58,6 +58,8 @@ struct lenet5_options {
                             that works here: the GPU when there is one */
     int max_batch;       /* images that go through the network at once; 0 for 4,096. Larger
                             batches take more device memory; the results are the same */
+    int threads;         /* of backend "simd": 0 for all processors that the process may use
+                            (or LENET5_THREADS), 1 to stay in the caller's thread */
 };
 
 /* What is known about an opened network. Strings are owned by it; unknown ones are "". */

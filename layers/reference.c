@@ -54,8 +54,9 @@ static int reference_device(struct device *device, struct lenet5_error *err) {
     return 0;
 }
 
-static int reference_open(void **state, const struct model *m, int *max_batch,
+static int reference_open(void **state, const struct model *m, int threads, int *max_batch,
                           struct lenet5_error *err) {
+    (void)threads; /* one, always */
     size_t largest = shape_size(m->input);
     for (int k = 0; k < m->count; k++)
         if (shape_size(m->layers[k].out) > largest)

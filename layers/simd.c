@@ -13,7 +13,8 @@
  * is in simd_kernels.h, compiled once for each set. Environment:
  *
  *     LENET5_SIMD=baseline|avx2|avx512|neon   one of those that this processor has
- *     LENET5_THREADS=N                        default: all processors that the process may use
+ *     LENET5_THREADS=N                        where the caller names no number; default: all
+ *                                             processors that the process may use
  *
  * With one thread nothing is started and everything runs in the caller's.
  */
@@ -187,9 +188,14 @@ static const struct simd_set *choose_set(struct lenet5_error *err) {
     return NULL;
 }
 
-static int choose_threads(int *count, struct lenet5_error *err) {
+/* As asked for by the caller, else by the environment, else as many as there are. */
+static int choose_threads(int wanted, int *count, struct lenet5_error *err) {
     const char *asked = getenv("LENET5_THREADS");
     char *end;
+    if (wanted) {
+        *count = wanted;
+        return 0;
+    }
     if (!asked || !*asked) {
         *count = threads_available();
         return 0;
@@ -357,12 +363,11 @@ static size_t larger(size_t a, size_t b) {
 
 static int simd_device(struct device *device, struct lenet5_error *err) {
     const struct simd_set *set = choose_set(err);
-    int count = 1;
-    if (!set || choose_threads(&count, err) || backend_reference.device(device, err))
+    int ignored;
+    if (!set || choose_threads(0, &ignored, err) || backend_reference.device(device, err))
         return -1;
     char *end = device->name + strlen(device->name);
-    snprintf(end, sizeof device->name - strlen(device->name), ", %s, %d thread%s", set->name,
-             count, count > 1 ? "s" : "");
+    snprintf(end, sizeof device->name - strlen(device->name), ", %s", set->name);
     return 0;
 }
 
@@ -425,7 +430,7 @@ static int make_workers(struct simd *s, struct lenet5_error *err) {
     return 0;
 }
 
-static int simd_open(void **state, const struct model *m, int *max_batch,
+static int simd_open(void **state, const struct model *m, int threads, int *max_batch,
                      struct lenet5_error *err) {
     struct simd *s = calloc(1, sizeof *s);
     *state = NULL;
@@ -435,7 +440,7 @@ static int simd_open(void **state, const struct model *m, int *max_batch,
     s->max_batch = *max_batch;
     for (int row = 0; row < m->count; row++)
         s->macs += layer_macs(&m->layers[row]);
-    if (!(s->set = choose_set(err)) || choose_threads(&s->threads, err))
+    if (!(s->set = choose_set(err)) || choose_threads(threads, &s->threads, err))
         goto failed;
     plan_stages(s);
     if (make_packs(s, err) || make_workers(s, err) || threads_open(&s->team, s->threads, err))

@@ -609,7 +609,7 @@ const whole_kind kind = {
     "tensor", 80,      IMAGES,   WARP_IMAGES,
     THREADS,  form_of, variants, (int)(sizeof variants / sizeof *variants)};
 
-int tensor_open(void **state, const model *m, int *max_batch, lenet5_error *err) {
+int tensor_open(void **state, const model *m, int, int *max_batch, lenet5_error *err) {
     return whole_open(state, &kind, m, max_batch, err);
 }
 

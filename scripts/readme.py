@@ -3,7 +3,8 @@
 """Puts measured tables into README.md, between its markers, so that nobody types a figure.
 
     scripts/readme.py FOLDER...     what a folder holds decides what is replaced:
-        gpu_report.txt, gpu_compare.json, gpu_eval.txt   by scripts/gpu_check.sh
+        eval.txt                                         by ./lenet5 --eval
+        gpu_report.txt, gpu_compare.json                 by scripts/gpu_check.sh
         bench_gpu.md, bench_gpu.svg                      by scripts/bench_gpu.py
         bench_cpu*.json                                  by scripts/bench_cpu.py --json
 
@@ -71,9 +72,7 @@ def gpu_check(folder):
     compare = json.loads((folder / "gpu_compare.json").read_text())
     if not compare["gpu"]:
         die(f"{folder}/gpu_compare.json: made without a GPU: {compare['why_no_gpu']}")
-    evaluation = (folder / "gpu_eval.txt").read_text().rstrip()
-    return {"eval": ["```", evaluation, "```"],
-            "compare": [f"Measured on {header(folder / 'gpu_report.txt')}; CPU: {compare['cpu']}; "
+    return {"compare": [f"Measured on {header(folder / 'gpu_report.txt')}; CPU: {compare['cpu']}; "
                         f"{compare['dataset']['name']}, {compare['batch']:,} images at once, "
                         "microseconds per image.", "",
                         *layer_rows(compare), "", *backend_rows(compare)]}
@@ -113,6 +112,9 @@ def main():
     sections, cpus = {}, []
     for folder in map(pathlib.Path, sys.argv[1:]):
         try:
+            if (folder / "eval.txt").exists():
+                output = (folder / "eval.txt").read_text().rstrip()
+                sections["eval"] = ["```", output, "```"]
             if (folder / "gpu_compare.json").exists():
                 sections.update(gpu_check(folder))
             if (folder / "bench_gpu.md").exists():

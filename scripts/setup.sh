@@ -57,6 +57,7 @@ need libmd-dev "libmd (SHA-256)" library libmd
 if [ "$MODE" = test ]; then
     need libcmocka-dev "cmocka" library cmocka
     need bats "bats" command -v bats
+    need python3 "Python 3" command -v python3
     need "curl ca-certificates" "curl" fetcher
 fi
 [ "$packages" ] || exit 0

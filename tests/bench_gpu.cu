@@ -434,7 +434,7 @@ static void check_refusals(const Subject &s) {
             m.offset = 1.0f;
         if (k == 6)
             m.layers[0].pad_top = 1;
-        bad += !s.backend->open(&state, &m, &batch, &err);
+        bad += !s.backend->open(&state, &m, 0, &batch, &err);
         printf("{\"backend\": \"%s\", \"refusal\": \"%s\"}\n", s.name, err.message);
         free(m.floats);
     }

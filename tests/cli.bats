@@ -130,10 +130,10 @@ cuda_libs() {
     [ "$err" = "" ]
     local option
     for option in eval compare bench info show identify weights data dataset backend batch \
-        limit json quiet help version; do
+        threads limit json quiet help version; do
         [ "$(grep -cE "^  --$option +" <<<"$out")" = 1 ]
     done
-    [ "$(grep -cE '^  --' <<<"$out")" = 16 ]
+    [ "$(grep -cE '^  --' <<<"$out")" = 17 ]
     [ "$(awk 'length > 96' <<<"$out")" = "" ]
     cp "$T/out" "$T/help"
     good --eval --help --limit 3

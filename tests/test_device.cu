@@ -27,6 +27,7 @@ enum { PIXELS = 28 * 28, CLASSES = 10, MAX_BATCH = 300, GUARD = 64 };
 
 #define CHECK(call) assert_int_equal((call), cudaSuccess)
 
+static int quick;
 static uint8_t host_images[MAX_BATCH * PIXELS];
 
 static void fill_images(void) {
@@ -89,8 +90,9 @@ static void same_bits_as_run(void **state) {
     static const int sizes[] = {1, 2, 15, 16, 17, 31, 32, 33, 97, 128, 299, MAX_BATCH};
     static float want[MAX_BATCH * CLASSES];
     struct lenet5 *net = open_or_skip((const char *)*state);
-    assert_int_equal(lenet5_run(net, host_images, MAX_BATCH, want, NULL), 0);
-    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+    const size_t count = quick ? 8 : sizeof sizes / sizeof *sizes;
+    assert_int_equal(lenet5_run(net, host_images, quick ? 33 : MAX_BATCH, want, NULL), 0);
+    for (size_t k = 0; k < count; k++) {
         struct device_batch b = device_batch_new(sizes[k]);
         assert_int_equal(lenet5_run_device(net, b.images, sizes[k], b.logits, NULL, NULL), 0);
         CHECK(cudaDeviceSynchronize());
@@ -137,8 +139,9 @@ static void allocates_nothing(void **state) {
     assert_int_equal(lenet5_run_device(net, b.images, 1, b.logits, NULL, NULL), 0);
     CHECK(cudaDeviceSynchronize());
     CHECK(cudaMemGetInfo(&before, &total));
-    for (int k = 0; k < 100; k++)
-        assert_int_equal(lenet5_run_device(net, b.images, MAX_BATCH, b.logits, NULL, NULL), 0);
+    for (int k = 0; k < (quick ? 2 : 100); k++)
+        assert_int_equal(
+            lenet5_run_device(net, b.images, quick ? 33 : MAX_BATCH, b.logits, NULL, NULL), 0);
     CHECK(cudaDeviceSynchronize());
     CHECK(cudaMemGetInfo(&after, &total));
     assert_int_equal(before, after);
@@ -178,10 +181,11 @@ static void *work(void *argument) {
     struct worker *w = (struct worker *)argument;
     struct lenet5_options options = {w->backend, MAX_BATCH};
     struct lenet5 *net;
-    static const size_t size = MAX_BATCH * CLASSES * sizeof(float);
+    const int n = quick ? 33 : MAX_BATCH;
+    const size_t size = n * CLASSES * sizeof(float);
     float *got = (float *)malloc(size);
     w->wrong = lenet5_open(&net, WEIGHTS, &options, NULL) != 0;
-    for (int k = 0; k < 20 && !w->wrong; k++) {
+    for (int k = 0; k < (quick ? 2 : 20) && !w->wrong; k++) {
         memset(got, 0xff, size);
         w->wrong =
             lenet5_run(net, host_images, MAX_BATCH, got, NULL) || memcmp(got, w->want, size);
@@ -221,7 +225,9 @@ int main(void) {
                   {"several threads", several_threads}};
     static char names[64][96];
     struct CMUnitTest tests[64];
+    const char *asked = getenv("LENET5_QUICK");
     int count = 0;
+    quick = asked && !strcmp(asked, "1");
     fill_images();
     memset(tests, 0, sizeof tests);
     for (const struct backend *const *b = backends; *b; b++)

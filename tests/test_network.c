@@ -250,7 +250,7 @@ static size_t classes_of(const struct model *m) {
    not in its family; it must then say so. Skips the test where there is no device. */
 static struct lenet5 *open_model(const struct model *m, int family, const struct backend *b,
                                  int max_batch) {
-    const struct lenet5_options options = {b->name, max_batch};
+    const struct lenet5_options options = {b->name, max_batch, 0};
     struct lenet5_error err = {""};
     struct device device;
     struct lenet5 *net = NULL;
@@ -576,7 +576,7 @@ static void test_lone_softmax(void **state) {
    one. */
 static void test_auto(void **state) {
     (void)state;
-    const struct lenet5_options none = {NULL, 0}, automatic = {"auto", 9};
+    const struct lenet5_options none = {NULL, 0, 0}, automatic = {"auto", 9, 0};
     const struct lenet5_options *const asked[] = {NULL, &none, &automatic};
     const struct backend *const *first = backends;
     struct lenet5_error why = {""}, err = {""};
@@ -724,7 +724,7 @@ static void test_argmax(void **state) {
 static void test_open_refused(void **state) {
     (void)state;
     struct lenet5 *const sentinel = (struct lenet5 *)(void *)&state;
-    struct lenet5_options options = {"nonsense", 0};
+    struct lenet5_options options = {"nonsense", 0, 0};
     struct lenet5_error err = {""};
     struct lenet5 *net = sentinel;
     struct model m;
@@ -742,7 +742,7 @@ static void test_open_refused(void **state) {
     assert_string_equal(err.message, want);
     static const int batches[] = {-1, (1 << 24) + 1};
     for (int k = 0; k < 2; k++) {
-        options = (struct lenet5_options){NULL, batches[k]};
+        options = (struct lenet5_options){NULL, batches[k], 0};
         net = sentinel;
         assert_int_equal(lenet5_open_memory(&net, blob, size, &options, &err), -1);
         assert_null(net);

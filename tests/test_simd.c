@@ -371,7 +371,7 @@ static void refused(const char *variable, const char *value, const char *expect)
     assert_int_equal(backend_simd.device(&device, &err), -1);
     assert_non_null(strstr(err.message, expect));
     memset(&err, 0, sizeof err);
-    assert_int_equal(backend_simd.open(&simd, &m, &batch, &err), -1);
+    assert_int_equal(backend_simd.open(&simd, &m, 0, &batch, &err), -1);
     assert_null(simd);
     assert_non_null(strstr(err.message, expect));
     set_environment(NULL, 1);
@@ -455,7 +455,7 @@ static void *embed(void *argument) {
     struct lenet5_error err;
     void *simd;
     int batch = 100, rc = -1;
-    if (backend_simd.open(&simd, e->m, &batch, &err))
+    if (backend_simd.open(&simd, e->m, 0, &batch, &err))
         return argument;
     for (int k = 0; k < 5; k++)
         rc = backend_simd.run(simd, e->x, NULL, 100, e->logits, NULL, &err);

@@ -365,7 +365,7 @@ static inline void *open_backend(const struct backend *b, const struct model *m,
         print_message("# skip: backend %s: %s\n", b->name, err.message);
         skip();
     }
-    if (b->open(&state, m, &granted, &err))
+    if (b->open(&state, m, 0, &granted, &err))
         fail_msg("backend %s: %s", b->name, err.message);
     assert_int_equal(granted, max_batch);
     return state;
