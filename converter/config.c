@@ -248,6 +248,7 @@ static void read_pool(struct reader *r, struct unit *u, const json_t *config) {
     u->global = !strncmp(u->type, "Global", 6);
     u->maximum = strstr(u->type, "Max") != NULL;
     u->order = get_order(config);
+    u->keepdims = is_true(json_object_get(config, "keepdims"), 0);
     u->window[0] = u->window[1] = 2;
     if (u->global)
         return;

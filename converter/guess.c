@@ -280,7 +280,9 @@ static void try_pools(struct search *s, struct way way, int every) {
     if (s->k->pools_known) {
         way.pooled = 0;
         try_paddings(s, way, every);
-        return;
+        /* a subclassed model may pool without a layer that could have a name */
+        if (!every || first_of(s->k, KIND_POOL))
+            return;
     }
     for (int i = 0; i < 2; i++)
         if (!told || bits(likely[i]) == told) {

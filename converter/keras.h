@@ -58,7 +58,8 @@ struct unit {
     int window[2], stride[2]; /* rows, columns; a stride of 0 is the window's */
     enum padding padding;
     int border[4];     /* KIND_PADDING: top, left, bottom, right */
-    int global;        /* pooling over the whole map */
+    int global;        /* pooling over the whole map ... */
+    int keepdims;      /* ... that leaves a map of 1x1 */
     int maximum;       /* pooling takes the largest, else the mean */
     enum order order;  /* data_format of the layer: HWC is channels_last */
     enum order kernel; /* of a convolution's kernel: HWC is HWIO, CHW is OIHW */

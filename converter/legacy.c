@@ -52,14 +52,13 @@ static int role_of(const char *path, int *number) {
     return ROLE_STRANGE;
 }
 
-/* Does the part of the path before the last one equal the name? */
-static int is_scope(const char *path, const char *name) {
-    const char *last = strrchr(path, '/'), *start = last;
-    if (!last)
-        return 0;
+/* The scope of an array, "conv2d" in "sequential/conv2d/kernel:0"; empty where there is none.
+ */
+static void scope_of(const char *path, char scope[NAME_SIZE]) {
+    const char *last = strrchr(path, '/'), *start = last ? last : path;
     while (start > path && start[-1] != '/')
         start--;
-    return (size_t)(last - start) == strlen(name) && !strncmp(start, name, strlen(name));
+    snprintf(scope, NAME_SIZE, "%.*s", last ? (int)(last - start) : 0, start);
 }
 
 /* Arrays named by number alone count from the kernel, or from gamma. */
@@ -72,21 +71,24 @@ static int numbered_role(int first, int number) {
 static struct unit *find_owner(struct unit *first, struct unit *end, const char *name,
                                int *role) {
     int number = 0;
+    char scope[NAME_SIZE];
     const int found = role_of(name, &number);
     struct unit *owner = NULL;
     *role = found;
+    scope_of(name, scope);
     for (struct unit *u = first; u < end; u++) {
         int own = found;
         if (found == ROLE_NUMBERED)
             own = numbered_role(u->kind == KIND_SCALE ? GAMMA : KERNEL, number);
         if (own >= ROLE_END || !u->has[own] || u->array[own].count)
             continue;
-        if (!owner || is_scope(name, u->name)) {
+        const int named = !strcmp(scope, u->name);
+        if (!owner || named) {
             *role = own;
             owner = u;
-            if (is_scope(name, u->name))
-                break;
         }
+        if (named)
+            break;
     }
     return owner;
 }
@@ -193,19 +195,6 @@ static void mark_normalization(struct unit *u, const struct names *names) {
     }
 }
 
-/* The scope of an array, "conv2d" in "sequential/conv2d/kernel:0"; the group where there is
-   none. */
-static void scope_name(const char *path, const char *group, char scope[NAME_SIZE]) {
-    const char *last = strrchr(path, '/'), *start = last;
-    if (!last) {
-        snprintf(scope, NAME_SIZE, "%s", group);
-        return;
-    }
-    while (start > path && start[-1] != '/')
-        start--;
-    snprintf(scope, NAME_SIZE, "%.*s", (int)(last - start), start);
-}
-
 /* Makes the units of one group: one, or several where it was a model of its own. */
 static int collect_group(struct keras *k, const char *group, const struct names *names,
                          struct h5 *h5, struct lenet5_error *err) {
@@ -222,11 +211,11 @@ static int collect_group(struct keras *k, const char *group, const struct names 
                         "%s: layer '%s' holds '%s'; only Conv2D, Dense and "
                         "BatchNormalization can be converted",
                         k->path, group, names->item[i]);
-        scope_name(names->item[i], group, scope);
+        scope_of(names->item[i], scope);
         while (unit < k->count && strcmp(scopes[unit], scope))
             unit++;
         if (unit == k->count) {
-            if (!keras_add(k, KIND_NOTHING, "", unit == first ? group : scope, err))
+            if (!keras_add(k, KIND_NOTHING, "", group, err))
                 return -1;
             memcpy(scopes[unit], scope, sizeof scope);
         }
@@ -299,9 +288,9 @@ int legacy_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
     for (size_t i = 0; i < layers.count && !rc; i++) {
         const char *group = layers.item[i];
         rc = list_weights(k, h5, group, &names, err);
-        if (!rc && names.count) {
+        if (!rc && names.count)
             rc = collect_group(k, group, &names, h5, err);
-        } else if (!rc)
+        else if (!rc)
             rc = keras_add(k, KIND_NOTHING, "", group, err) ? 0 : -1;
         names_free(&names);
     }

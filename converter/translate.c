@@ -109,7 +109,9 @@ static int add_activation(struct builder *b, const struct unit *u) {
     struct row *last = b->rows->count ? &b->rows->row[b->rows->count - 1] : NULL;
     if (f->activation == ACT_LINEAR)
         return 0;
-    if (f->activation == ACT_SOFTMAX && b->at.h * b->at.w != 1)
+    /* Keras takes it over the last axis, which is that of the channels only if they are last */
+    if (f->activation == ACT_SOFTMAX &&
+        (b->at.h * b->at.w != 1 || (!b->flat && b->order == ORDER_CHW)))
         return unit_fail(b, u, "takes a softmax over a %dx%dx%d map; only over a vector",
                          b->at.h, b->at.w, b->at.c);
     if (!last || last->row.activation != ACT_LINEAR || f->activation == ACT_SOFTMAX) {
@@ -293,7 +295,7 @@ static int place_pool(struct builder *b, struct unit *u) {
     struct row *r = add_row(b, u, u->maximum ? OP_MAX_POOL : OP_AVERAGE_POOL, b->at);
     if (!r || place_window(b, u, r, border))
         return -1;
-    b->flat = u->global;
+    b->flat = u->global && !u->keepdims;
     return 0;
 }
 
@@ -416,10 +418,24 @@ static int place_flatten(struct builder *b, struct unit *u) {
     return 0;
 }
 
+/* One side of a target shape may be -1: what remains. */
+static void complete_target(struct unit *u, size_t size) {
+    long long known = 1;
+    int *open = NULL;
+    for (int k = 0; k < u->target_rank; k++)
+        if (u->target[k] == -1)
+            open = &u->target[k];
+        else
+            known *= u->target[k];
+    if (open && known > 0)
+        *open = (int)((long long)size / known);
+}
+
 /* A Reshape is harmless when it changes the view and not the order: to a vector, or back to the
    map that it was. */
 static int place_reshape(struct builder *b, struct unit *u) {
     const int *t = u->target, rank = u->target_rank;
+    complete_target(u, shape_size(b->at));
     const struct shape hwc = {rank == 3 ? t[2] : 1, t[0], t[1]}, chw = {t[0], t[1], t[2]};
     if (flush_border(b, u))
         return -1;
@@ -466,36 +482,47 @@ static int check_end(struct builder *b) {
     return 0;
 }
 
+enum { STEP = BLOB_ALIGN / sizeof(float) };
+
+static size_t padded(size_t count) {
+    return (count + STEP - 1) / STEP * STEP;
+}
+
+/* Moves an array to *at, which advances to the next multiple of 64 bytes. */
+static const float *move(float **at, float **from, size_t count) {
+    float *to = *at;
+    if (!count)
+        return NULL;
+    memcpy(to, *from, count * sizeof *to);
+    free(*from);
+    *from = NULL;
+    *at += padded(count);
+    return to;
+}
+
 /* Moves the rows' numbers into one block. */
 static int pack(struct builder *b) {
-    const size_t step = BLOB_ALIGN / sizeof(float);
     struct model *m = b->m;
     m->count = b->rows->count;
     if (m->count > MAX_LAYERS)
         return fail(b->err, "%s: %d layers; at most %d can be converted", b->k->path, m->count,
                     MAX_LAYERS);
     for (int k = 0; k < m->count; k++)
-        m->float_count += (b->rows->row[k].row.weights + step - 1) / step * step +
-                          (b->rows->row[k].row.biases + step - 1) / step * step;
+        m->float_count +=
+            padded(b->rows->row[k].row.weights) + padded(b->rows->row[k].row.biases);
     if (m->float_count > MAX_PARAMETERS)
         return fail(b->err, "%s: %zu parameters; at most %d can be converted", b->k->path,
                     m->float_count, MAX_PARAMETERS);
-    m->floats = aligned_alloc(BLOB_ALIGN, (m->float_count + step) * sizeof(float));
+    const size_t bytes = (m->float_count + STEP) * sizeof(float);
+    float *at = m->floats = aligned_alloc(BLOB_ALIGN, bytes);
     if (!m->floats)
         return fail(b->err, "%s: out of memory", b->k->path);
-    memset(m->floats, 0, (m->float_count + step) * sizeof(float));
-    float *at = m->floats;
+    memset(m->floats, 0, bytes);
     for (int k = 0; k < m->count; k++) {
         struct row *r = &b->rows->row[k];
-        struct layer *l = &m->layers[k];
-        *l = r->row;
-        l->weight = l->weights ? memcpy(at, r->weight, l->weights * sizeof *at) : NULL;
-        at += (l->weights + step - 1) / step * step;
-        l->bias = l->biases ? memcpy(at, r->bias, l->biases * sizeof *at) : NULL;
-        at += (l->biases + step - 1) / step * step;
-        free(r->weight);
-        free(r->bias);
-        r->weight = r->bias = NULL;
+        m->layers[k] = r->row;
+        m->layers[k].weight = move(&at, &r->weight, r->row.weights);
+        m->layers[k].bias = move(&at, &r->bias, r->row.biases);
     }
     for (size_t k = 0; k < m->float_count; k++)
         if (!isfinite(m->floats[k]))
@@ -550,7 +577,10 @@ int translate(struct keras *k, const struct keras_options *options, struct model
         goto out;
     m->scale = (float)b.scale;
     m->offset = (float)b.offset;
-    rc = network_check(m->layers, m->count, m->input, err);
+    struct lenet5_error why;
+    rc = network_check(m->layers, m->count, m->input, &why);
+    if (rc)
+        fail(err, "%s: %s", k->path, why.message);
 out:
     rows_free(b.rows);
     free(b.rows);

@@ -30,7 +30,7 @@ struct search {
     struct lenet5_error *err;
     int visits, count;
     int average_pools, maximum_pools; /* own no arrays, but their groups betray their number */
-    struct holder *holder;            /* owned, MAX_HOLDERS */
+    struct holder *holder;            /* owned */
 };
 
 static int is_number(const char *name) {
@@ -88,20 +88,23 @@ static int count_arrays(struct search *s, const char *group) {
 }
 
 static int add_holder(struct search *s, const char *group) {
-    struct holder *h = &s->holder[s->count];
-    const int found = count_arrays(s, group), state = clean_path(group, h->clean);
-    const char *last = strrchr(h->clean, '/'), *step = last ? last + 1 : h->clean;
+    struct holder h = {.arrays = 0};
+    const int found = count_arrays(s, group), state = clean_path(group, h.clean);
+    const char *last = strrchr(h.clean, '/'), *step = last ? last + 1 : h.clean;
     s->average_pools += !strncmp(step, "average_pooling2d", 17);
     s->maximum_pools += !strncmp(step, "max_pooling2d", 13);
-    if (found <= 0)
-        return found;
+    if (found <= 0 || state || !*h.clean) /* the model's own vars are empty */
+        return found < 0 ? -1 : 0;
     if (s->count == MAX_HOLDERS)
         return fail(s->err, "%s: more than %d groups hold weights", h5_name(s->h5),
                     MAX_HOLDERS);
-    snprintf(h->literal, sizeof h->literal, "%s", group);
-    h->arrays = (size_t)found;
-    if (!state && *h->clean) /* not the model's own, empty, vars */
-        s->count++;
+    struct holder *more = realloc(s->holder, (size_t)(s->count + 1) * sizeof *more);
+    if (!more)
+        return fail(s->err, "%s: out of memory", h5_name(s->h5));
+    snprintf(h.literal, sizeof h.literal, "%s", group);
+    h.arrays = (size_t)found;
+    s->holder = more;
+    s->holder[s->count++] = h;
     return 0;
 }
 
@@ -133,19 +136,17 @@ static int walk(struct search *s, const char *group, int depth) {
     return rc;
 }
 
-static int search(struct search *s, struct h5 *h5, struct lenet5_error *err) {
+/* Finds all holders; s->holder is the caller's to free, also on failure. */
+static int find_holders(struct search *s, struct h5 *h5, struct lenet5_error *err) {
     memset(s, 0, sizeof *s);
     s->h5 = h5;
     s->err = err;
-    s->holder = calloc(MAX_HOLDERS + 1, sizeof *s->holder);
-    if (!s->holder)
-        return fail(err, "%s: out of memory", h5_name(h5));
     return walk(s, "", 0);
 }
 
 int v3_is_subclassed(struct h5 *h5, struct lenet5_error *err) {
     struct search s;
-    const int rc = search(&s, h5, err);
+    const int rc = find_holders(&s, h5, err);
     free(s.holder);
     return rc ? -1 : s.count > 0;
 }
@@ -199,8 +200,8 @@ static int group_number(const char *step, size_t length, const char *snake) {
 }
 
 /* How many layers (or models) of this one's class come before it in its container, counting
-   only those that own arrays. place is "Sequential 0/Conv2D 1", level the step of it that
-   counts. */
+   only those that own arrays. place is "Sequential 0/Conv2D 1", start where the step begins
+   that counts. */
 static int rank_among_units(const struct keras *k, const char *place, size_t start) {
     const size_t type = start + strcspn(place + start, " ");
     const int own = atoi(place + type);
@@ -242,8 +243,8 @@ static int number_of_rank(const struct search *s, const char *base, const char *
 }
 
 /* Follows a unit's place through the containers; NULL if there is no such group. */
-static const struct holder *find_holder(const struct keras *k, const struct search *s,
-                                        const struct unit *u) {
+static const struct holder *holder_of(const struct keras *k, const struct search *s,
+                                      const struct unit *u) {
     char path[PATH] = "", type[NAME_SIZE], snake[NAME_SIZE];
     size_t used = 0;
     for (size_t at = 0; u->place[at];) {
@@ -270,7 +271,7 @@ static const struct holder *find_holder(const struct keras *k, const struct sear
 
 int v3_attach(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
     struct search s;
-    int rc = search(&s, h5, err);
+    int rc = find_holders(&s, h5, err);
     for (int i = 0; i < k->count && !rc; i++) {
         struct unit *u = &k->units[i];
         enum role roles[ROLE_END];
@@ -280,11 +281,11 @@ int v3_attach(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
                 roles[count++] = (enum role)role;
         if (!count)
             continue;
-        const struct holder *h = find_holder(k, &s, u);
+        const struct holder *h = holder_of(k, &s, u);
         if (!h)
             rc = fail(err, "%s: the weights of layer '%s' (%s) are missing", k->path, u->name,
                       u->type);
-        else if (h->arrays > count && u->kind != KIND_SCALE)
+        else if (h->arrays > count + u->preprocessing) /* Normalization has a counter */
             rc = fail(err, "%s: layer '%s' has %zu arrays in the file, its config asks for %zu",
                       k->path, u->name, h->arrays, count);
         else
@@ -333,7 +334,7 @@ static int collect_holder(struct keras *k, struct h5 *h5, const struct holder *h
 
 int v3_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
     struct search s;
-    int rc = search(&s, h5, err);
+    int rc = find_holders(&s, h5, err);
     for (int i = 0; i < s.count && !rc; i++)
         rc = collect_holder(k, h5, &s.holder[i], err);
     k->average_pools = s.average_pools;
