@@ -40,7 +40,7 @@ static void fill_images(void) {
 
 /* Opens the weights on a backend; skips the test where the backend cannot open here. */
 static struct lenet5 *open_or_skip(const char *backend) {
-    struct lenet5_options options = {backend, MAX_BATCH};
+    struct lenet5_options options = {backend, MAX_BATCH, 0};
     struct lenet5_error err;
     struct lenet5 *net;
     if (lenet5_open(&net, WEIGHTS, &options, &err)) {
@@ -179,7 +179,7 @@ struct worker {
 /* One network a thread; cmocka's assertions belong to the main thread, so this one counts. */
 static void *work(void *argument) {
     struct worker *w = (struct worker *)argument;
-    struct lenet5_options options = {w->backend, MAX_BATCH};
+    struct lenet5_options options = {w->backend, MAX_BATCH, 0};
     struct lenet5 *net;
     const int n = quick ? 33 : MAX_BATCH;
     const size_t size = n * CLASSES * sizeof(float);
