@@ -448,12 +448,6 @@ static int count_sources(const json_t *value, const char **source, int depth) {
     return count;
 }
 
-static int fail_chain(const struct keras *k, const char *name, int count, const char *what,
-                      struct lenet5_error *err) {
-    return fail(err, "%s: layer '%s' %s %d %s; only a straight chain can be converted", k->path,
-                name, what[0] == 'i' ? "has" : "feeds", count, what);
-}
-
 /* Puts the layers of a functional model into the order of the chain, each fed by the one before
    it. order holds indices into the list. */
 static int find_chain(const struct keras *k, const json_t *list, size_t order[MAX_UNITS],
@@ -466,7 +460,9 @@ static int find_chain(const struct keras *k, const json_t *list, size_t order[MA
         source[i] = "";
         const int sources = count_sources(nodes, &source[i], 0);
         if (sources > 1)
-            return fail_chain(k, element_name(element), sources, "inputs", err);
+            return fail(err,
+                        "%s: layer '%s' has %d inputs; only a straight chain can be converted",
+                        k->path, element_name(element), sources);
     }
     for (size_t done = 0; done < count; done++) {
         int next = 0;
@@ -476,7 +472,9 @@ static int find_chain(const struct keras *k, const json_t *list, size_t order[MA
                 next++;
             }
         if (next > 1)
-            return fail_chain(k, done ? previous : "input", next, "layers", err);
+            return fail(
+                err, "%s: layer '%s' feeds %d layers; only a straight chain can be converted",
+                k->path, done ? previous : "input", next);
         if (!next)
             return fail(err,
                         "%s: no layer follows '%s', yet there are %zu more; only a "

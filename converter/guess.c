@@ -20,89 +20,83 @@ enum { MAX_CONVS = 8 }; /* for whose paddings and pools all combinations are tri
 
 /* ---- names ------------------------------------------------------------------------------ */
 
-enum hint {
-    HINT_NOTHING,
-    HINT_POOL,
-    HINT_AVERAGE,
-    HINT_MAXIMUM,
-    HINT_GLOBAL_AVERAGE,
-    HINT_GLOBAL_MAXIMUM,
-    HINT_PADDING,
-    HINT_FUNCTION
-};
-
-/* Parts of the names of layers without arrays; the first that fits decides. */
+/* Parts of the names of layers without arrays; the first that fits decides. The type is
+   Keras's class, or empty where only the kind is told; the function of an activation may be
+   unknown as well. */
 static const struct {
     const char *part;
-    enum hint hint;
-    const char *function; /* "" where only its place is known */
+    enum kind kind;
+    const char *type, *function;
 } hints[] = {
-    {"global_average", HINT_GLOBAL_AVERAGE, NULL},
-    {"globalaverage", HINT_GLOBAL_AVERAGE, NULL},
-    {"global_max", HINT_GLOBAL_MAXIMUM, NULL},
-    {"globalmax", HINT_GLOBAL_MAXIMUM, NULL},
-    {"softmax", HINT_FUNCTION, "softmax"},
-    {"average", HINT_AVERAGE, NULL},
-    {"avg", HINT_AVERAGE, NULL},
-    {"max", HINT_MAXIMUM, NULL},
-    {"pool", HINT_POOL, NULL},
-    {"sampl", HINT_POOL, NULL},
-    {"padding", HINT_PADDING, NULL},
-    {"leaky", HINT_FUNCTION, "leaky"},
-    {"re_lu", HINT_FUNCTION, "relu"},
-    {"relu", HINT_FUNCTION, "relu"},
-    {"elu", HINT_FUNCTION, "elu"},
-    {"tanh", HINT_FUNCTION, "tanh"},
-    {"sigmoid", HINT_FUNCTION, "sigmoid"},
-    {"activity", HINT_NOTHING, NULL},
-    {"activation", HINT_FUNCTION, ""},
+    {"global_average", KIND_POOL, "GlobalAveragePooling2D", NULL},
+    {"globalaverage", KIND_POOL, "GlobalAveragePooling2D", NULL},
+    {"global_max", KIND_POOL, "GlobalMaxPooling2D", NULL},
+    {"globalmax", KIND_POOL, "GlobalMaxPooling2D", NULL},
+    {"softmax", KIND_ACTIVATION, "Softmax", "softmax"},
+    {"average", KIND_POOL, "AveragePooling2D", NULL},
+    {"avg", KIND_POOL, "AveragePooling2D", NULL},
+    {"max", KIND_POOL, "MaxPooling2D", NULL},
+    {"pool", KIND_POOL, "", NULL},
+    {"sampl", KIND_POOL, "", NULL},
+    {"padding", KIND_PADDING, "ZeroPadding2D", NULL},
+    {"leaky", KIND_ACTIVATION, "LeakyReLU", "leaky"},
+    {"re_lu", KIND_ACTIVATION, "ReLU", "relu"},
+    {"relu", KIND_ACTIVATION, "ReLU", "relu"},
+    {"elu", KIND_ACTIVATION, "ELU", "elu"},
+    {"tanh", KIND_ACTIVATION, "Activation", "tanh"},
+    {"sigmoid", KIND_ACTIVATION, "Activation", "sigmoid"},
+    {"activity", KIND_NOTHING, "ActivityRegularization", NULL},
+    {"activation", KIND_ACTIVATION, "Activation", ""},
+    {"flatten", KIND_FLATTEN, "Flatten", NULL},
+    {"reshape", KIND_NOTHING, "Reshape", NULL},
+    {"dropout", KIND_NOTHING, "Dropout", NULL},
+    {"noise", KIND_NOTHING, "GaussianNoise", NULL},
+    {"rescaling", KIND_NOTHING, "Rescaling", NULL},
+    {"input", KIND_NOTHING, "InputLayer", NULL},
 };
 
-static void lower(char to[NAME_SIZE], const char *from) {
-    size_t k = 0;
-    for (; from[k] && k < NAME_SIZE - 1; k++)
-        to[k] = (char)tolower((unsigned char)from[k]);
-    to[k] = '\0';
-}
-
-static void make_pool(struct unit *u, int maximum, int global) {
+static void make_pool(struct unit *u, const char *type) {
     u->kind = KIND_POOL;
-    u->maximum = maximum;
-    u->global = global;
+    u->maximum = strstr(type, "Max") != NULL;
+    u->global = !strncmp(type, "Global", 6);
     u->window[0] = u->window[1] = 2;
-    snprintf(u->type, sizeof u->type, "%s%sPooling2D", global ? "Global" : "",
-             maximum ? "Max" : "Average");
+    snprintf(u->type, sizeof u->type, "%s", type);
 }
 
-/* What a layer without arrays is, by its name. S2 and S4 are LeCun's names for subsampling. */
-static void read_name(struct unit *u, int maximum, const struct function *assumed) {
-    char name[NAME_SIZE];
-    enum hint hint = HINT_NOTHING;
-    const char *function = NULL;
-    lower(name, u->name);
-    for (size_t k = 0; k < sizeof hints / sizeof *hints; k++)
-        if (strstr(name, hints[k].part)) {
-            hint = hints[k].hint;
-            function = hints[k].function;
-            break;
-        }
-    if (name[0] == 's' && isdigit((unsigned char)name[1]))
-        hint = HINT_POOL;
-    if (hint == HINT_FUNCTION) {
-        u->kind = KIND_ACTIVATION;
-        u->function = *assumed;
-        snprintf(u->type, sizeof u->type, "Activation");
-        if (!strcmp(function, "leaky"))
-            u->function = (struct function){ACT_RELU, {0.3f, 0, FLT_MAX}};
-        else if (*function)
-            keras_function(function, 0, &u->function);
-    } else if (hint == HINT_PADDING)
-        u->kind = KIND_PADDING;
-    else if (hint != HINT_NOTHING)
-        make_pool(u,
-                  hint == HINT_MAXIMUM || hint == HINT_GLOBAL_MAXIMUM ||
-                      (hint == HINT_POOL && maximum),
-                  hint == HINT_GLOBAL_AVERAGE || hint == HINT_GLOBAL_MAXIMUM);
+static void make_activation(struct unit *u, const char *function,
+                            const struct function *assumed) {
+    u->kind = KIND_ACTIVATION;
+    u->function = *assumed;
+    if (!strcmp(function, "leaky"))
+        u->function = (struct function){ACT_RELU, {0.3f, 0, FLT_MAX}};
+    else if (*function)
+        keras_function(function, 0, &u->function);
+}
+
+/* What a layer without arrays is, by its name. S2 and S4 are LeCun's names for subsampling.
+   Returns 1 if it is a pooling of a kind that had to be assumed. */
+static int read_name(struct unit *u, const char *pool, const struct function *assumed) {
+    const size_t count = sizeof hints / sizeof *hints;
+    char name[NAME_SIZE] = "";
+    size_t h = 0;
+    for (size_t i = 0; u->name[i]; i++)
+        name[i] = (char)tolower((unsigned char)u->name[i]);
+    while (h < count && !strstr(name, hints[h].part))
+        h++;
+    const int subsampling = name[0] == 's' && isdigit((unsigned char)name[1]);
+    if (subsampling || (h < count && hints[h].kind == KIND_POOL && !*hints[h].type)) {
+        make_pool(u, pool);
+        return 1;
+    }
+    if (h == count)
+        return 0;
+    snprintf(u->type, sizeof u->type, "%s", hints[h].type);
+    u->kind = hints[h].kind;
+    if (u->kind == KIND_POOL)
+        make_pool(u, hints[h].type);
+    if (u->kind == KIND_ACTIVATION)
+        make_activation(u, hints[h].function, assumed);
+    return 0;
 }
 
 /* ---- order ------------------------------------------------------------------------------ */
@@ -150,16 +144,18 @@ static int order_units(struct keras *k, struct lenet5_error *err) {
     if (!sorted)
         return fail(err, "%s: out of memory", k->path);
     for (int i = 0; i < k->count; i++)
-        if (k->units[i].preprocessing)
-            used[i] = 1, sorted[done++] = k->units[i];
+        if ((used[i] = (char)k->units[i].preprocessing))
+            sorted[done++] = k->units[i];
     for (int kind = KIND_CONV; kind <= KIND_DENSE; kind += KIND_DENSE - KIND_CONV) {
         size_t outputs = 0;
         for (int next; (next = find_next(k, used, (enum kind)kind, outputs)) >= 0;) {
             used[next] = 1;
             sorted[done++] = k->units[next];
             outputs = (size_t)k->units[next].outputs;
-            if ((next = find_scale(k, used, outputs)) >= 0)
-                used[next] = 1, sorted[done++] = k->units[next];
+            if ((next = find_scale(k, used, outputs)) >= 0) {
+                used[next] = 1;
+                sorted[done++] = k->units[next];
+            }
         }
     }
     for (int i = 0; i < k->count; i++)
@@ -185,10 +181,6 @@ static int count_kind(const struct keras *k, enum kind kind) {
     return count;
 }
 
-static int pooled_side(int side) {
-    return side / 2;
-}
-
 /* How many numbers reach the first dense layer; 0 if a window does not fit. */
 static size_t simulate(const struct keras *k, struct way way, int height, int width) {
     int h = height, w = width, c = 1, conv = 0, padded = 0;
@@ -199,8 +191,8 @@ static size_t simulate(const struct keras *k, struct way way, int height, int wi
         if (u->kind == KIND_PADDING)
             padded = 1;
         else if (u->kind == KIND_POOL) {
-            h = u->global ? 1 : pooled_side(h);
-            w = u->global ? 1 : pooled_side(w);
+            h = u->global ? 1 : h / 2;
+            w = u->global ? 1 : w / 2;
         } else if (u->kind == KIND_CONV) {
             const unsigned bit = conv < 31 ? 1u << conv : 0;
             if (!(way.same & bit) && !padded) {
@@ -208,8 +200,8 @@ static size_t simulate(const struct keras *k, struct way way, int height, int wi
                 w -= u->window[1] - 1;
             }
             if (way.pooled & bit) {
-                h = pooled_side(h);
-                w = pooled_side(w);
+                h = h / 2;
+                w = w / 2;
             }
             c = u->outputs;
             padded = 0;
@@ -237,7 +229,6 @@ static int bits(unsigned mask) {
 struct search {
     const struct keras *k;
     const struct keras_options *options;
-    int sides[2], side_count;
     unsigned all; /* mask of all convolutions */
     size_t want;  /* inputs of the first dense layer */
     struct way found[2];
@@ -276,7 +267,8 @@ static void try_paddings(struct search *s, struct way way, int every) {
 
 static void try_pools(struct search *s, struct way way, int every) {
     const int told = s->k->average_pools + s->k->maximum_pools;
-    const unsigned likely[] = {s->all, s->all >> 1};
+    /* behind each, behind the last only, behind each but the last, which ends on a 1x1 map */
+    const unsigned likely[] = {s->all, s->all ^ s->all >> 1, s->all >> 1};
     if (s->k->pools_known) {
         way.pooled = 0;
         try_paddings(s, way, every);
@@ -284,7 +276,7 @@ static void try_pools(struct search *s, struct way way, int every) {
         if (!every || first_of(s->k, KIND_POOL))
             return;
     }
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 3; i++)
         if (!told || bits(likely[i]) == told) {
             way.pooled = likely[i];
             try_paddings(s, way, every);
@@ -302,20 +294,19 @@ static void try_pools(struct search *s, struct way way, int every) {
 static struct way find_way(struct search *s) {
     const int convs = count_kind(s->k, KIND_CONV);
     const struct unit *dense = first_of(s->k, KIND_DENSE), *conv = first_of(s->k, KIND_CONV);
-    const int colour = conv && unit_inputs(conv) == 3;
+    const int colour = conv && unit_inputs(conv) == 3,
+              sides[] = {colour ? 32 : 28, colour ? 28 : 32};
     struct way way = {28, 1, 0};
-    s->sides[0] = colour ? 32 : 28;
-    s->sides[1] = colour ? 28 : 32;
     s->all = (1u << (convs < 31 ? convs : 31)) - 1;
     s->want = dense ? unit_inputs(dense) : 0;
     way.same = s->options->padding == PADDING_VALID ? 0 : 1 & s->all;
     way.pooled = s->k->pools_known ? 0 : s->all;
     for (int every = 0; every < (convs <= MAX_CONVS ? 2 : 1) && !s->count; every++)
         for (int i = 0; i < 2; i++) {
-            way.side = s->sides[i];
+            way.side = sides[i];
             try_pools(s, way, every);
         }
-    way.side = s->sides[0];
+    way.side = sides[0];
     return s->count ? s->found[0] : way;
 }
 
@@ -340,7 +331,7 @@ static int behind(const struct keras *k, int i) {
     return i;
 }
 
-static int insert_pools(struct keras *k, struct way way, int maximum,
+static int insert_pools(struct keras *k, struct way way, const char *pool,
                         struct lenet5_error *err) {
     int conv = 0, pools = 0;
     for (int i = 0; i < k->count; i++) {
@@ -352,7 +343,7 @@ static int insert_pools(struct keras *k, struct way way, int maximum,
             struct unit *u = insert(k, behind(k, i), KIND_POOL, "", name, err);
             if (!u)
                 return -1;
-            make_pool(u, maximum, 0);
+            make_pool(u, pool);
         }
         conv++;
     }
@@ -379,13 +370,9 @@ static void set_paddings(struct keras *k, struct way way) {
 
 static int insert_flatten(struct keras *k, struct lenet5_error *err) {
     for (int i = 0; i < k->count; i++) {
-        struct unit *u = &k->units[i];
-        if (u->kind == KIND_NOTHING && strstr(u->name, "flatten")) {
-            u->kind = KIND_FLATTEN;
-            snprintf(u->type, sizeof u->type, "Flatten");
+        if (k->units[i].kind == KIND_FLATTEN)
             return 0;
-        }
-        if (u->kind == KIND_DENSE)
+        if (k->units[i].kind == KIND_DENSE)
             return insert(k, i, KIND_FLATTEN, "Flatten", "flatten", err) ? 0 : -1;
     }
     return 0;
@@ -442,63 +429,63 @@ static void set_input(struct keras *k, const struct keras_options *options, int 
 
 static void note_way(struct keras *k, const struct search *s, struct way way) {
     const struct unit *dense = first_of(k, KIND_DENSE);
-    char paddings[80] = "", other[40] = "";
+    const int asked = s->options->input.c;
+    char images[60] = "", paddings[60] = "", inputs[120] = "", other[40] = "";
     size_t used = 0;
     for (int i = 0; i < k->count; i++)
         if (k->units[i].kind == KIND_CONV && used < sizeof paddings)
             used += (size_t)snprintf(paddings + used, sizeof paddings - used, "%s%s",
                                      used ? ", " : "",
                                      k->units[i].padding == PADDING_SAME ? "same" : "valid");
-    if (s->count > 1)
+    if (!asked)
+        snprintf(images, sizeof images, "images of %dx%d and ", way.side, way.side);
+    if (!asked && s->count > 1 && s->found[1].side != way.side)
         snprintf(other, sizeof other, "; so would %dx%d", s->found[1].side, s->found[1].side);
     if (dense)
-        keras_note(k,
-                   "images of %dx%d and padding %s, which give the %zu inputs of '%.20s'%s "
-                   "(--input HxWxC, --padding same|valid)",
-                   way.side, way.side, paddings, unit_inputs(dense), dense->name, other);
-    else
-        keras_note(k, "images of %dx%d and padding %s (--input HxWxC, --padding same|valid)",
-                   way.side, way.side, paddings);
+        snprintf(inputs, sizeof inputs, ", which give the %zu inputs of '%.20s'%s",
+                 unit_inputs(dense), dense->name, other);
+    keras_note(k, "%spadding %s%s (%s--padding same|valid)", images, paddings, inputs,
+               asked ? "" : "--input HxWxC, ");
 }
 
-/* Do layers without arrays stand at their places among the units? */
+/* Do all pooling layers stand among the units, at their places? Not in layouts without names,
+   and perhaps not where a name says nothing. */
 static int pools_are_known(const struct keras *k) {
+    int strange = 0;
     if (k->layout == 'A' || k->layout > 'E')
         return 0;
     for (int i = 0; i < k->count; i++)
-        if (k->units[i].kind == KIND_POOL)
-            return 1;
-    for (int i = 0; i < k->count; i++) /* no pools at all, or hidden behind other names? */
-        if (k->units[i].kind == KIND_NOTHING && !strstr(k->units[i].name, "flatten") &&
-            !strstr(k->units[i].name, "dropout") && !strstr(k->units[i].name, "input"))
-            return 0;
-    return 1;
+        strange |= k->units[i].kind == KIND_NOTHING && !*k->units[i].type;
+    return first_of(k, KIND_POOL) || !strange;
 }
 
 int guess(struct keras *k, const struct keras_options *options, struct lenet5_error *err) {
     struct search s = {.k = k, .options = options};
     const char *name = options->activation ? options->activation : "tanh";
     const int maximum = options->pool ? options->pool == OP_MAX_POOL : k->maximum_pools > 0;
+    const char *pool = maximum ? "MaxPooling2D" : "AveragePooling2D";
     struct function assumed;
+    int assumed_pools = 0;
     if (keras_function(name, k->major, &assumed))
-        return fail(err, "activation '%s' is not known", name);
+        return fail(err, "%s: the activation '%s' is not known", k->path, name);
     for (int i = 0; i < k->count; i++)
         if (k->units[i].kind == KIND_NOTHING)
-            read_name(&k->units[i], maximum, &assumed);
+            assumed_pools |= read_name(&k->units[i], pool, &assumed);
     k->pools_known = pools_are_known(k);
     if (k->layout > 'E' && order_units(k, err))
         return -1;
     const struct way way = find_way(&s);
+    assumed_pools |= way.pooled && !k->average_pools && !k->maximum_pools;
     set_paddings(k, way);
-    if (way.pooled && !options->pool && !k->average_pools && !k->maximum_pools)
-        keras_note(k, "average pooling, 2x2 (--pool average|max)");
-    if (insert_pools(k, way, maximum, err) || insert_flatten(k, err))
+    if (insert_pools(k, way, pool, err) || insert_flatten(k, err))
         return -1;
+    if (assumed_pools && !options->pool)
+        keras_note(k, "average pooling, 2x2 (--pool average|max)");
     if (set_activations(k, &assumed) && !options->activation)
         keras_note(k, "activation tanh after every layer but the last (--activation NAME)");
     set_orders(k, options);
     set_input(k, options, way.side);
-    if (count_kind(k, KIND_CONV) && !options->input.c)
+    if (first_of(k, KIND_CONV))
         note_way(k, &s, way);
     return 0;
 }

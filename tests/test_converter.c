@@ -648,6 +648,106 @@ static void test_options(void **state) {
     release();
 }
 
+/* The rows in short: "conv 6x28x28 border 2 tanh, average_pool 6x14x14, dense 10". */
+static const char *summary(void) {
+    static char text[1024];
+    size_t used = 0;
+    for (int i = 0; i < m.count; i++) {
+        const struct layer *l = &m.layers[i];
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%s %d", i ? ", " : "",
+                                 op_name(l->op), l->out.c);
+        if (l->op <= OP_MAX_POOL)
+            used +=
+                (size_t)snprintf(text + used, sizeof text - used, "x%dx%d", l->out.h, l->out.w);
+        if (l->pad_top)
+            used += (size_t)snprintf(text + used, sizeof text - used, " border %d", l->pad_top);
+        if (l->activation)
+            used += (size_t)snprintf(text + used, sizeof text - used, " %s",
+                                     activation_name(l->activation));
+    }
+    return text;
+}
+
+/* Weights alone: names and shapes betray the rest. */
+static void test_guesses(void **state) {
+    static const struct {
+        struct {
+            const char *name;
+            hsize_t dims[5];
+        } layers[9];
+        const char *summary;
+    } cases[] = {
+        {{{"conv2d", {5, 5, 1, 6}},
+          {"average_pooling2d", {0}},
+          {"conv2d_1", {5, 5, 6, 16}},
+          {"average_pooling2d_1", {0}},
+          {"flatten", {0}},
+          {"dense", {256, 10}}},
+         "conv 6x24x24 tanh, average_pool 6x12x12, conv 16x8x8 tanh, average_pool 16x4x4, "
+         "dense "
+         "10"},
+        {{{"C1", {5, 5, 1, 6}},
+          {"S2", {0}},
+          {"C3", {5, 5, 6, 16}},
+          {"S4", {0}},
+          {"C5", {5, 5, 16, 120}},
+          {"Flatten", {0}},
+          {"F6", {120, 84}},
+          {"Output", {84, 10}}},
+         "conv 6x28x28 border 2 tanh, average_pool 6x14x14, conv 16x10x10 tanh, average_pool "
+         "16x5x5, conv 120x1x1 tanh, dense 84 tanh, dense 10"},
+        {{{"conv2d_40", {3, 3, 1, 4}},
+          {"re_lu", {0}},
+          {"max_pooling2d_9", {0}},
+          {"dropout", {0}},
+          {"conv2d_41", {3, 3, 4, 8}},
+          {"leaky_re_lu", {0}},
+          {"max_pooling2d_10", {0}},
+          {"dense_2", {8 * 7 * 7, 10}},
+          {"activation", {0}}},
+         "conv 4x28x28 border 1 relu, max_pool 4x14x14, conv 8x14x14 border 1 relu, max_pool "
+         "8x7x7, dense 10, activation 10 softmax"},
+        {{{"zero_padding2d", {0}},
+          {"conv2d", {5, 5, 1, 2}},
+          {"average_pooling2d", {0}},
+          {"activation_3", {0}},
+          {"dense", {2 * 14 * 14, 10}}},
+         "conv 2x28x28 border 2, average_pool 2x14x14 tanh, dense 10"},
+        {{{"conv2d", {3, 3, 1, 4}}, {"conv2d_1", {3, 3, 4, 4}}, {"dense", {4 * 12 * 12, 10}}},
+         "conv 4x26x26 tanh, conv 4x24x24 tanh, average_pool 4x12x12, dense 10"},
+        {{{"conv2d", {3, 3, 1, 4}},
+          {"max_pooling2d", {0}},
+          {"conv2d_1", {3, 3, 4, 4}},
+          {"max_pooling2d_1", {0}},
+          {"dense", {4 * 8 * 8, 10}}},
+         "conv 4x32x32 border 1 tanh, max_pool 4x16x16, conv 4x16x16 border 1 tanh, max_pool "
+         "4x8x8, dense 10"},
+        {{{"conv2d", {3, 3, 3, 4}}, {"global_average_pooling2d", {0}}, {"dense", {4, 10}}},
+         "conv 4x32x32 border 1 tanh, average_pool 4x1x1, dense 10"},
+        {{{"flatten_3", {0}}, {"dense_7", {784, 20}}, {"dense_10", {20, 10}}},
+         "dense 20 tanh, dense 10"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const hid_t file = h5_create(name_file("weights.h5"));
+        const char *names[9];
+        hsize_t count = 0;
+        for (; count < 9 && cases[i].layers[count].name; count++) {
+            const hsize_t *dims = cases[i].layers[count].dims;
+            names[count] = cases[i].layers[count].name;
+            put_layer(file, "", names[count], *dims ? dims : NULL, dims[2] ? dims[3] : dims[1]);
+        }
+        put_names(file, "/", "layer_names", names, count);
+        put_text(file, "/", "keras_version", "2.4.0");
+        put_text(file, "/", "backend", "tensorflow");
+        closed(file);
+        if (convert(NULL))
+            fail_msg("case %zu: %s", i, err.message);
+        assert_string_equal(summary(), cases[i].summary);
+        release();
+    }
+}
+
 /* Our own trainer leaves its data set and accuracy. */
 static void test_recorded_origin(void **state) {
     (void)state;
@@ -843,6 +943,7 @@ int main(void) {
         cmocka_unit_test(test_options_beside_architecture),
         cmocka_unit_test(test_assumptions),
         cmocka_unit_test(test_options),
+        cmocka_unit_test(test_guesses),
         cmocka_unit_test(test_recorded_origin),
         cmocka_unit_test(test_lost_keys),
         cmocka_unit_test(test_reorder_kernel),
