@@ -93,7 +93,7 @@ void report_text(const struct keras *k, const struct model *m, const char *outpu
         fprintf(to, "%3d  %-24s %-20s %-12s %-10s %10lld  %s\n", i + 1, u->name, u->type,
                 window_of(u, window), shape_of(u, shape), u->parameters, function_of(u));
     }
-    fprintf(to, "%79lld in Keras, %lld in the blob's %d rows\n\n", total_parameters(k),
+    fprintf(to, "%85lld in Keras, %lld in the blob's %d rows\n\n", total_parameters(k),
             row_parameters(m), m->count);
     fprintf(to, "input: %s, %s\n", scaling_of(m, scaling), origins[m->scaling_origin]);
     for (int i = 0; i < k->note_count; i++)

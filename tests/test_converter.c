@@ -13,7 +13,9 @@
 #include "keras.h"
 #include "reorder.h"
 
+#include <jansson.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <zip.h>
 
 static char folder[] = "/tmp/lenet5_converter_XXXXXX", path[256];
@@ -794,6 +796,86 @@ static void test_lost_keys(void **state) {
     release();
 }
 
+/* ---- the command ------------------------------------------------------------------------ */
+
+/* Runs h5_to_blob with these arguments, in which FILE and OUT stand for names; what it prints
+   is in printed. Returns its exit status. */
+static char printed[1 << 16];
+
+static int run(const char *arguments) {
+    char command[2048], *to = command;
+    to += sprintf(to, "%s ", converter_path());
+    for (const char *s = arguments; *s;)
+        if (!strncmp(s, "FILE", 4) || !strncmp(s, "OUT", 3)) {
+            to += sprintf(to, "%s%s", path, *s == 'O' ? ".bin" : "");
+            s += *s == 'O' ? 3 : 4;
+        } else
+            *to++ = *s++;
+    strcpy(to, " 2>&1");
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    printed[fread(printed, 1, sizeof printed - 1, pipe)] = '\0';
+    const int status = pclose(pipe);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static int blob_exists(void) {
+    char blob[300];
+    snprintf(blob, sizeof blob, "%s.bin", path);
+    return !access(blob, F_OK);
+}
+
+static void test_usage(void **state) {
+    static const struct {
+        const char *arguments, *sentence;
+    } cases[] = {
+        {"", "h5_to_blob: no FILE to convert; see h5_to_blob --help\n"},
+        {"FILE", "h5_to_blob: no OUT.bin to write for "},
+        {"FILE OUT more", "h5_to_blob: one argument too many: more; see"},
+        {"--colour FILE OUT", "h5_to_blob: unknown option --colour; see"},
+        {"FILE OUT --scale", "h5_to_blob: an argument is missing behind --scale; see"},
+        {"--scale nan FILE OUT", "h5_to_blob: --scale nan: X was expected; see"},
+        {"--scale 1/0 FILE OUT", "h5_to_blob: --scale 1/0: X was expected; see"},
+        {"--input 28 FILE OUT", "h5_to_blob: --input 28: HxWxC was expected; see"},
+        {"--input 65x28x1 FILE OUT", "h5_to_blob: --input 65x28x1: HxWxC was expected; see"},
+        {"--padding both FILE OUT", "h5_to_blob: --padding both: valid|same was expected; see"},
+        {"--pool mean FILE OUT", "h5_to_blob: --pool mean: average|max was expected; see"},
+        {"--activation x FILE OUT", "h5_to_blob: --activation x: NAME was expected; see"},
+        {"--classes 0 FILE OUT", "h5_to_blob: --classes 0: N was expected; see"},
+    };
+    (void)state;
+    closed(h5_weights(name_file("weights.h5")));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(run(cases[i].arguments), 2);
+        if (strncmp(printed, cases[i].sentence, strlen(cases[i].sentence)))
+            fail_msg("expected '%s', found '%s'", cases[i].sentence, printed);
+    }
+    assert_false(blob_exists());
+}
+
+static void test_command(void **state) {
+    json_error_t why;
+    (void)state;
+    closed(h5_weights(name_file("weights.h5")));
+    assert_int_equal(run("--dry-run FILE OUT"), 0);
+    assert_false(blob_exists());
+    assert_non_null(strstr(printed, "3410 in Keras, 3410 in the blob's 3 rows"));
+    assert_int_equal(run("--dry-run --json FILE"), 0);
+    json_t *json = json_loads(printed, 0, &why);
+    assert_non_null(json);
+    assert_int_equal(json_integer_value(json_object_get(json, "parameters")), 3410);
+    assert_int_equal(json_array_size(json_object_get(json, "layers")), 4);
+    assert_int_equal(json_array_size(json_object_get(json, "rows")), 3);
+    assert_string_equal(json_string_value(json_object_get(json, "layout")), "D");
+    json_decref(json);
+    assert_int_equal(run("--quiet FILE OUT"), 0);
+    assert_string_equal(printed, "");
+    assert_true(blob_exists());
+    write_file("weights.h5", "x", 1); /* a failure leaves the older blob alone */
+    assert_int_equal(run("FILE OUT"), 1);
+    assert_true(blob_exists());
+}
+
 /* ---- reordering and folding ------------------------------------------------------------- */
 
 /* Every number is its own index, written out by hand for 2x1 windows, 2 in, 3 out. */
@@ -944,6 +1026,8 @@ int main(void) {
         cmocka_unit_test(test_assumptions),
         cmocka_unit_test(test_options),
         cmocka_unit_test(test_guesses),
+        cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_command),
         cmocka_unit_test(test_recorded_origin),
         cmocka_unit_test(test_lost_keys),
         cmocka_unit_test(test_reorder_kernel),

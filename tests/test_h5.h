@@ -163,6 +163,17 @@ static inline hid_t h5_model(const char *path, const char *json) {
     return file;
 }
 
+/* The command: $H5_TO_BLOB, else $BUILD/h5_to_blob, else that of build/cpu. */
+static inline const char *converter_path(void) {
+    static char path[512];
+    const char *named = getenv("H5_TO_BLOB"), *build = getenv("BUILD");
+    if (named)
+        snprintf(path, sizeof path, "%s", named);
+    else
+        snprintf(path, sizeof path, "%s/h5_to_blob", build ? build : "build/cpu");
+    return path;
+}
+
 /* The first occurrence of one text in another replaced; the caller's to free. */
 static inline char *replaced(const char *text, const char *from, const char *to) {
     const char *at = strstr(text, from);

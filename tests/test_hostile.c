@@ -22,16 +22,12 @@
 #include <zlib.h>
 
 static char folder[] = "/tmp/lenet5_hostile_XXXXXX", path[256], log_path[256];
-static char converter[512];
+static const char *converter;
 static int sanitized;
 
 static int start(void **state) {
-    const char *named = getenv("H5_TO_BLOB"), *build = getenv("BUILD");
     (void)state;
-    if (named)
-        snprintf(converter, sizeof converter, "%s", named);
-    else
-        snprintf(converter, sizeof converter, "%s/h5_to_blob", build ? build : "build/cpu");
+    converter = converter_path();
     sanitized = strstr(converter, "address") || strstr(converter, "asan");
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     if (!mkdtemp(folder))
