@@ -105,9 +105,8 @@ static void note_writer(struct keras *k, const struct keras_options *options,
         keras_note(k, "the whole model has lost its architecture (model_config)");
     if (*h5_warning(h5))
         keras_note(k, "%s", h5_warning(h5));
-    if (options->flip >= 0)
-        k->flip = options->flip;
-    else if (k->flip && !*k->backend)
+    k->flip = options->flip >= 0 ? options->flip : k->theano;
+    if (options->flip < 0 && k->theano && !*k->backend)
         keras_note(k, "kernels are rotated by 180 degrees, as Theano stores them (--no-flip)");
 }
 

@@ -100,7 +100,8 @@ struct keras {
     int major;                /* of that version; 0 unknown */
     char backend[32];         /* "tensorflow", "theano", ..., or empty */
     int architecture;         /* the file says what its layers do */
-    int flip;                 /* kernels are rotated, as Theano's convolution does */
+    int theano;               /* written on Theano: kernels rotated, borders centred */
+    int flip;                 /* kernels are rotated */
     int input_rank, input[3]; /* as the file says, 0 where it does not */
     int count;
     struct unit units[MAX_UNITS]; /* arrays owned */
@@ -130,7 +131,7 @@ int config_read_metadata(struct keras *k, const char *json, struct lenet5_error 
  */
 int keras_function(const char *name, int major, struct function *function);
 
-/* weights.c: sets layout, base, version, backend and flip. */
+/* weights.c: sets layout, base, version, backend and theano. */
 int weights_find_layout(struct keras *k, struct h5 *h5, char container,
                         struct lenet5_error *err);
 /* Gives every unit of an architecture its arrays, or makes units from the arrays alone. */

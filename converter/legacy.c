@@ -124,7 +124,7 @@ static int list_weights(struct keras *k, struct h5 *h5, const char *group, struc
         return -1;
     /* Keras 1 does not say who wrote: TensorFlow's names end in ":0", Theano's do not */
     if (!*k->backend && names->count && strchr(names->item[0], ':'))
-        k->flip = 0;
+        k->theano = 0;
     return 0;
 }
 

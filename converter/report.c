@@ -90,8 +90,10 @@ void report_text(const struct keras *k, const struct model *m, const char *outpu
             m->input.c);
     for (int i = 0; i < k->count; i++) {
         const struct unit *u = &k->units[i];
-        fprintf(to, "%3d  %-24s %-20s %-12s %-10s %10lld  %s\n", i + 1, u->name, u->type,
-                window_of(u, window), shape_of(u, shape), u->parameters, function_of(u));
+        const char *function = function_of(u);
+        fprintf(to, "%3d  %-24s %-20s %-12s %-10s %10lld%s%s\n", i + 1, u->name, u->type,
+                window_of(u, window), shape_of(u, shape), u->parameters, *function ? "  " : "",
+                function);
     }
     fprintf(to, "%85lld in Keras, %lld in the blob's %d rows\n\n", total_parameters(k),
             row_parameters(m), m->count);

@@ -126,13 +126,16 @@ static int add_activation(struct builder *b, const struct unit *u) {
 
 /* ---- borders ---------------------------------------------------------------------------- */
 
-/* Zeros before and after a side of n cells, so that a window of k gives n / stride outputs,
-   rounded up. Theano centres the window, everyone else puts the odd zero behind. */
-static void same_border(const struct builder *b, int n, int k, int stride, int *before,
-                        int *after) {
+/* Cells before and after a side of n, so that a window of k gives n / stride outputs, rounded
+   up. The odd one goes behind. On Theano, Keras had the border before depend on the window
+   alone, and for pooling in another way than for convolution. */
+static void same_border(const struct builder *b, const struct unit *u, int n, int side,
+                        int *before, int *after) {
+    const int k = u->window[side], stride = u->stride[side];
     const int out = (n + stride - 1) / stride, need = (out - 1) * stride + k - n;
-    const int total = need > 0 ? need : 0;
-    *before = !strcmp(b->k->backend, "theano") ? k / 2 : total / 2;
+    *before = need > 0 ? need / 2 : 0;
+    if (b->k->theano)
+        *before = u->kind == KIND_CONV ? k / 2 : k > 2 && k % 2 ? k - 2 : k - 1;
     *after = need > *before ? need - *before : 0;
 }
 
@@ -140,8 +143,8 @@ static void layer_border(const struct builder *b, const struct unit *u, struct s
                          int border[4]) {
     memset(border, 0, 4 * sizeof *border);
     if (u->padding == PADDING_SAME) {
-        same_border(b, in.h, u->window[0], u->stride[0], &border[0], &border[2]);
-        same_border(b, in.w, u->window[1], u->stride[1], &border[1], &border[3]);
+        same_border(b, u, in.h, 0, &border[0], &border[2]);
+        same_border(b, u, in.w, 1, &border[1], &border[3]);
     } else if (u->padding == PADDING_FULL) {
         border[0] = border[2] = u->window[0] - 1;
         border[1] = border[3] = u->window[1] - 1;

@@ -127,7 +127,7 @@ int weights_find_layout(struct keras *k, struct h5 *h5, char container,
         return -1;
     k->layout = (char)letter;
     /* Theano rotates its kernels; before Keras 2 it was the usual backend */
-    k->flip = *k->backend ? !strcmp(k->backend, "theano") : letter <= 'C';
+    k->theano = *k->backend ? !strcmp(k->backend, "theano") : letter <= 'C';
     return 0;
 }
 
