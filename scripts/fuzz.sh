@@ -23,7 +23,7 @@ fi
 corpus=$(mktemp -d)
 log=$(mktemp)
 trap 'rm -rf "$corpus" "$log"' EXIT
-cp "tests/corpus/${target#fuzz_}"/* "$corpus"
+find "tests/corpus/${target#fuzz_}" -type f -exec cp {} "$corpus" \;
 mkdir -p "$build/findings"
 
 if "$build/$target" -max_total_time="$seconds" -timeout=5 -rss_limit_mb=512 -seed=1 \

@@ -66,7 +66,7 @@ static double check_model(const struct model *m) {
 }
 
 static void run(const uint8_t *bytes, size_t size) {
-    const struct lenet5_options options = {"reference", 2};
+    const struct lenet5_options options = {"reference", 2, 0};
     struct lenet5_error err = {""};
     struct lenet5 *net;
     demand(!lenet5_open_memory(&net, bytes, size, &options, &err));
