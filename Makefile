@@ -82,12 +82,12 @@ compare: all convert ## time every layer on CPU and GPU and check each against t
 data: ## fetch MNIST and Fashion-MNIST, or take them from DATA_FROM=folder
 	@DATA_FROM="$(DATA_FROM)" scripts/fetch_data.sh
 
-data-or-sample:
+data-or-sample: | setup
 	@DATA_FROM="$(DATA_FROM)" scripts/fetch_data.sh || true
 
 ifdef H5
 convert: all ## convert weights/*.h5, or H5=my.h5 BLOB=my.bin CONVERT_FLAGS='...'
-	@./h5_to_blob $(CONVERT_FLAGS) "$(H5)" "$(or $(BLOB),$(patsubst %.h5,%.bin,$(H5)))"
+	@./h5_to_blob $(CONVERT_FLAGS) "$(H5)" "$(or $(BLOB),$(basename $(H5)).bin)"
 else
 convert: all $(OWN_BLOBS)
 	@echo "converted: $(OWN_BLOBS); next: ./lenet5 --eval"
@@ -98,8 +98,10 @@ weights/%.bin: weights/%.h5 $(BUILD)/h5_to_blob
 
 tests: $(TESTS)
 
-test: all tests convert ## run every test; ends with a count
-	@scripts/setup.sh test && BUILD=$(BUILD) scripts/run_tests.sh
+test: ## install what is missing, build and run every test; ends with a count
+	@scripts/setup.sh test
+	@$(MAKE) --no-print-directory all tests convert
+	@BUILD=$(BUILD) scripts/run_tests.sh
 
 bench: all convert ## throughput and latency of every backend over batch sizes
 	@./lenet5 --bench

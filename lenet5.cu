@@ -178,6 +178,8 @@ static int parse_options(struct options *o, int argc, char **argv) {
     }
     if (o->mode == MODE_NONE)
         return bad_usage("nothing to do: give --eval, --compare, --bench, --info or --show N");
+    if (o->mode == MODE_BENCH && (o->batch || o->limit))
+        return bad_usage("--bench chooses its own batches: leave out --batch and --limit");
     if (o->identify && o->mode != MODE_EVAL && o->mode < MODE_HELP)
         return bad_usage("--identify goes with --eval");
     if (o->dataset && strcmp(o->dataset, "mnist") && strcmp(o->dataset, "fashion_mnist") &&
@@ -232,6 +234,13 @@ static int is_folder(const char *path) {
     return !stat(path, &info) && S_ISDIR(info.st_mode);
 }
 
+/* Is the data set called name in a folder of its own in the data folder? */
+static int is_there(const struct options *o, const char *name) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", data_folder(o), name);
+    return is_folder(path);
+}
+
 /* Opens the data set called name: its own folder in the data folder, or the data folder. */
 static int open_named(struct dataset *set, const struct options *o, const char *name,
                       struct lenet5_error *err) {
@@ -247,8 +256,9 @@ static int open_named(struct dataset *set, const struct options *o, const char *
 static int open_dataset(struct dataset *set, const struct options *o, const char *trained_on,
                         struct lenet5_error *err) {
     const char *name = o->dataset ? o->dataset : *trained_on ? trained_on : "mnist";
-    const int chosen = o->data || o->dataset || getenv("LENET5_DATA");
-    if (!chosen && !is_folder(data_folder(o))) {
+    const char *from_environment = getenv("LENET5_DATA");
+    const int chosen = o->data || o->dataset || (from_environment && *from_environment);
+    if (!chosen && !is_there(o, name)) {
         note(o,
              "no %s here yet (make data fetches it): using the project's own sample of "
              "drawn digits, whose scores say nothing about %s",
@@ -257,9 +267,12 @@ static int open_dataset(struct dataset *set, const struct options *o, const char
     }
     if (open_named(set, o, name, err))
         return -1;
-    if (o->dataset && strcmp(set->name, "unknown") && strcmp(set->name, o->dataset))
-        return fail(err, "%s holds %s, not %s: give another --data or --dataset",
-                    data_folder(o), set->name, o->dataset);
+    if (o->dataset && strcmp(set->name, "unknown") && strcmp(set->name, o->dataset)) {
+        fail(err, "%s holds %s, not %s: give another --data or --dataset", data_folder(o),
+             set->name, o->dataset);
+        dataset_close(set);
+        return -1;
+    }
     if (o->limit && (size_t)o->limit < set->count)
         set->count = (size_t)o->limit;
     return 0;
@@ -1129,7 +1142,7 @@ static int compare_backend(struct comparison *c, const struct options *o,
     r->ok = 1;
     if (lenet5_open(&net, weights_path(o), &options, &why)) {
         snprintf(r->why_not, sizeof r->why_not, "%s", why.message);
-        return 0;
+        return want ? 0 : fail(err, "%s", why.message); /* nothing goes without the reference */
     }
     const int classes = lenet5_info(net)->classes;
     for (size_t k = 0; k < set->count * (size_t)classes; k++)
@@ -1382,13 +1395,14 @@ static json_t *comparison_json(const struct comparison *c, const struct options 
         const int ran = !*r->why_not;
         json_array_append_new(
             list,
-            json_pack(
-                "{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s}", "name", r->backend->name,
-                "images_per_second", number_or_null(ran, r->images_per_second), "agreement",
-                number_or_null(ran, (double)r->agreeing / (double)c->images), "max_abs_error",
-                number_or_null(ran, r->error), "upload", number_or_null(ran, r->timing.upload),
-                "compute", number_or_null(ran, r->timing.compute), "download",
-                number_or_null(ran, r->timing.download), "ok", r->ok, "why_not", r->why_not));
+            json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "name", r->backend->name,
+                      "images_per_second", number_or_null(ran, r->images_per_second),
+                      "agreement", number_or_null(ran, (double)r->agreeing / (double)c->images),
+                      "max_abs_error", number_or_null(ran, r->error), "upload",
+                      number_or_null(ran, r->timing.upload), "compute",
+                      number_or_null(ran, r->timing.compute), "download",
+                      number_or_null(ran, r->timing.download), "ok",
+                      ran ? json_boolean(r->ok) : json_null(), "why_not", r->why_not));
     }
     return json_pack("{s:i, s:s, s:o, s:{s:s, s:I}, s:i, s:s, s:s, s:s, s:o, s:o, s:o, s:b}",
                      "version", JSON_VERSION, "mode", "compare", "weights",
@@ -1455,7 +1469,8 @@ struct bench {
     int count;
     double cold[8]; /* the very first call of a backend, one image; row of backends[] */
     char why_not[8][256];
-    int gpu_pays; /* least batch from which a GPU backend is fastest, 0 if none */
+    int gpu_pays; /* least batch from which an exact GPU backend is fastest; 0: none is; -1:
+                     there was not one of each kind to compare */
     char cpu_name[128], gpu_name[128];
 };
 
@@ -1551,6 +1566,8 @@ static double fastest(const struct bench *b, int batch, int on_gpu) {
 /* From the largest batch down: as long as an exact GPU backend beats every CPU one. */
 static int find_gpu_pays(const struct bench *b) {
     int from = 0;
+    if (fastest(b, 1, 0) == 0 || fastest(b, 1, 1) == 0)
+        return -1;
     for (int batch = BENCH_LARGEST; batch >= 1; batch /= BENCH_STEP) {
         const double gpu = fastest(b, batch, 1), cpu = fastest(b, batch, 0);
         if (gpu == 0 || (cpu > 0 && cpu <= gpu))
@@ -1583,9 +1600,9 @@ static void print_bench(const struct bench *b, const struct options *o) {
     for (int k = 0; backends[k]; k++)
         if (*b->why_not[k])
             printf("%s did not run: %s\n", backends[k]->name, b->why_not[k]);
-    if (b->gpu_pays)
+    if (b->gpu_pays > 0)
         printf("the GPU pays from a batch of %d on, copies included\n", b->gpu_pays);
-    else if (*b->gpu_name)
+    else if (b->gpu_pays == 0)
         printf("the GPU does not pay up to a batch of %d\n", BENCH_LARGEST);
 }
 
@@ -1606,7 +1623,7 @@ static json_t *bench_json(const struct bench *b, const struct options *o) {
     return json_pack("{s:i, s:s, s:o, s:s, s:s, s:o, s:o, s:o}", "version", JSON_VERSION,
                      "mode", "bench", "weights", json_name(weights_path(o)), "cpu", b->cpu_name,
                      "gpu", b->gpu_name, "first_call", cold, "points", points, "gpu_pays_from",
-                     b->gpu_pays ? json_integer(b->gpu_pays) : json_null());
+                     b->gpu_pays > 0 ? json_integer(b->gpu_pays) : json_null());
 }
 
 /* Random bytes: speed does not depend on what is in the images. */

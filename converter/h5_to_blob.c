@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* ---- options ---------------------------------------------------------------------------- */
 
@@ -175,6 +176,21 @@ static int parse(struct arguments *a, int argc, char **argv) {
 
 /* ---- conversion ------------------------------------------------------------------------- */
 
+/* Would the blob take the place of the file that it is made from? */
+static int same_file(const char *input, const char *output) {
+    struct stat in, out;
+    return !stat(input, &in) && !stat(output, &out) && in.st_dev == out.st_dev &&
+           in.st_ino == out.st_ino;
+}
+
+/* Are the results out? A full disk shows only now. */
+static int flushed(void) {
+    if (!fflush(stdout) && !ferror(stdout))
+        return 0;
+    fprintf(stderr, "h5_to_blob: cannot write the report: is the disk full?\n");
+    return 1;
+}
+
 static int convert(void *context) {
     static struct keras k;
     const struct arguments *a = context;
@@ -193,7 +209,7 @@ static int convert(void *context) {
         report_text(&k, &m, output, stdout);
     keras_free(&k);
     blob_free(&m);
-    return rc ? 1 : 0;
+    return rc ? 1 : flushed();
 }
 
 int main(int argc, char **argv) {
@@ -204,11 +220,18 @@ int main(int argc, char **argv) {
         return mistake;
     if (arguments.help) {
         print_help();
-        return 0;
+        return flushed();
     }
     if (arguments.version) {
         printf("h5_to_blob %s\n", LENET5_VERSION);
-        return 0;
+        return flushed();
+    }
+    if (arguments.output && same_file(arguments.input, arguments.output)) {
+        fprintf(stderr,
+                "h5_to_blob: %s and %s are the same file, which would be lost; give "
+                "the blob another name\n",
+                arguments.input, arguments.output);
+        return 1;
     }
     const int status = guard_run(convert, &arguments, arguments.input, &err);
     if (status < 0) {

@@ -36,10 +36,11 @@ static __global__ void scale_kernel(const uint8_t *bytes, float *x, size_t size,
 /* Per multiprocessor and clock: 64 or 128 multiply-adds, 16 special functions, 128 bytes of
    shared memory (CUDA C++ Programming Guide, arithmetic instructions). */
 static int find_rates(struct device *d, struct lenet5_error *err) {
-    int clock, memory_clock, bus; /* kHz, kHz, bits */
-    CUDA_TRY(cudaDeviceGetAttribute(&clock, cudaDevAttrClockRate, 0));
-    CUDA_TRY(cudaDeviceGetAttribute(&memory_clock, cudaDevAttrMemoryClockRate, 0));
-    CUDA_TRY(cudaDeviceGetAttribute(&bus, cudaDevAttrGlobalMemoryBusWidth, 0));
+    int id, clock, memory_clock, bus; /* kHz, kHz, bits */
+    CUDA_TRY(cudaGetDevice(&id));
+    CUDA_TRY(cudaDeviceGetAttribute(&clock, cudaDevAttrClockRate, id));
+    CUDA_TRY(cudaDeviceGetAttribute(&memory_clock, cudaDevAttrMemoryClockRate, id));
+    CUDA_TRY(cudaDeviceGetAttribute(&bus, cudaDevAttrGlobalMemoryBusWidth, id));
     const double clocks = 1e3 * clock * d->multiprocessors;
     const int lanes = d->major < 8 || (d->major == 8 && d->minor == 0) ? 64 : 128;
     d->rate[RESOURCE_FMA] = clocks * lanes;
@@ -50,7 +51,7 @@ static int find_rates(struct device *d, struct lenet5_error *err) {
 }
 
 static int cuda_device(struct device *device, struct lenet5_error *err) {
-    int count = 0, driver = 0;
+    int count = 0, driver = 0, id = 0;
     cudaDeviceProp p;
     memset(device, 0, sizeof *device);
     if (cudaDriverGetVersion(&driver) != cudaSuccess || !driver)
@@ -61,7 +62,8 @@ static int cuda_device(struct device *device, struct lenet5_error *err) {
         return fail(err, "no usable GPU: %s", cudaGetErrorString(status));
     if (!count)
         return fail(err, "the NVIDIA driver sees no GPU");
-    CUDA_TRY(cudaGetDeviceProperties(&p, 0));
+    CUDA_TRY(cudaGetDevice(&id));
+    CUDA_TRY(cudaGetDeviceProperties(&p, id));
     CUDA_TRY(cudaMemGetInfo(&device->memory_free, &device->memory_total));
     snprintf(device->name, sizeof device->name, "%.127s", p.name);
     device->major = p.major;

@@ -6,7 +6,7 @@
 #     scripts/bench_cpu.sh [options of bench_cpu.py]        --help lists them
 #
 # Builds the library without CUDA, uses python3 where it has onnx and onnxruntime, and else
-# makes an environment with the latest of them in $BENCH_VENV (default: a folder in /tmp).
+# makes an environment with the latest of them in $BENCH_VENV (default: build/bench_venv).
 # PyTorch is compared where it is there or BENCH_TORCH=1 asks for it: it is a large download.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,7 +15,7 @@ make --no-print-directory CUDA=0 BUILD=build/cpu build/cpu/liblenet5.so >/dev/nu
 
 python=${PYTHON:-python3}
 if ! "$python" -c 'import numpy, onnx, onnxruntime' 2>/dev/null; then
-    venv=${BENCH_VENV:-${TMPDIR:-/tmp}/lenet5_bench_venv}
+    venv=${BENCH_VENV:-build/bench_venv}
     python=$venv/bin/python
     packages=(numpy onnx onnxruntime)
     if [ -n "${BENCH_TORCH:-}" ]; then

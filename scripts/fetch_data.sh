@@ -3,7 +3,7 @@
 #
 # fetch_data.sh - fetches MNIST and Fashion-MNIST, test and training sets: `make data`.
 #
-#     scripts/fetch_data.sh [DEST]                     default fashion_mnist/data
+#     scripts/fetch_data.sh [DEST]                     default $LENET5_DATA, fashion_mnist/data
 #     DATA_FROM=FOLDER scripts/fetch_data.sh [DEST]    without a network
 #
 # FOLDER has mnist/ and fashion_mnist/, the files raw or as .gz. Whatever the way, a file counts
@@ -12,7 +12,7 @@
 # and wrong is kept as NAME.wrong. Needs gzip, sha256sum or shasum, and curl or wget.
 set -eu
 
-DEST=${1:-fashion_mnist/data}
+DEST=${1:-${LENET5_DATA:-fashion_mnist/data}}
 FROM=${DATA_FROM:-}
 
 # SHA-256 of the unpacked files of set $1

@@ -11,7 +11,7 @@
 # gpu_report.txt, which names device, driver and date, gpu_compare.json and eval.txt;
 # scripts/readme.py FOLDER puts them into the README. Exit 1 if anything failed.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 
 BUILD=${BUILD:-build/cuda}
 export H5_TO_BLOB=$BUILD/h5_to_blob

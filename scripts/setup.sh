@@ -54,11 +54,11 @@ need zlib1g-dev "zlib" library zlib
 need libjansson-dev "Jansson" library jansson
 need libzip-dev "libzip" library libzip
 need libmd-dev "libmd (SHA-256)" library libmd
+need "curl ca-certificates" "curl" fetcher
 if [ "$MODE" = test ]; then
     need libcmocka-dev "cmocka" library cmocka
     need bats "bats" command -v bats
     need python3 "Python 3" command -v python3
-    need "curl ca-certificates" "curl" fetcher
 fi
 [ "$packages" ] || exit 0
 

@@ -400,6 +400,24 @@ cuda_libs() {
         for b in d["backends"])'
 }
 
+@test "--bench chooses its own batches; the data of another set is refused" {
+    misused "--bench chooses its own batches: leave out --batch and --limit" --bench --batch 4
+    misused "--bench chooses its own batches: leave out --batch and --limit" --bench --limit 4
+    try "$LENET5" --show 1 --dataset mnist --data fashion_mnist/sample
+    [ "$status" = 1 ]
+    grep -qF 'fashion_mnist/sample holds sample, not mnist' <<<"$err"
+}
+
+@test "h5_to_blob never puts the blob in the place of its source" {
+    local keras
+    keras=$(ls weights/*.h5 | head -n 1)
+    cp "$keras" "$T/model.keras"
+    try "$BUILD/h5_to_blob" "$T/model.keras" "$T/model.keras"
+    [ "$status" = 1 ]
+    grep -qF 'are the same file, which would be lost; give the blob another name' <<<"$err"
+    cmp "$keras" "$T/model.keras"
+}
+
 @test "--bench --json: every batch size of the backend that was asked for" {
     good --bench --backend reference --weights "$BLOBS/tiny.bin" --json
     json 'd["version"] == 1 and d["mode"] == "bench" and d["cpu"] != "" and d["gpu"] == ""' \
