@@ -635,8 +635,9 @@ def run(options):
     outcome |= {"test": summary(right, losses, chosen, len(test_images)),
                 "confusion": confusion.tolist(), "versions": versions(),
                 "data_sha256": digests | more, "seconds": round(time.time() - start)}
-    outcome["file_sha256"] = save(path, plain, {
-        key: outcome[key] for key in ("dataset", "recipe", "seed", "versions", "data_sha256")})
+    kept = {key: outcome[key] for key in ("dataset", "recipe", "seed", "versions", "data_sha256")}
+    kept["accuracy"] = outcome["held_out"]["accuracy"] / 100  # the record that a blob carries
+    outcome["file_sha256"] = save(path, plain, kept)
     draw(options.out / f"{name}_training.png", options.dataset, curves[chosen], confusion)
     remember(options.out / "results.json", name, outcome)
     report(path, outcome)
