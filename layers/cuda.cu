@@ -13,8 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { UPLOADED, STARTED, COMPUTED, DOWNLOADED, EVENTS };
-
 struct cuda {
     const struct model *model;
     struct layer layers[MAX_LAYERS]; /* the model's rows with weights on the device */
@@ -224,11 +222,11 @@ static int compute(const struct cuda *s, const uint8_t *bytes, int n, float *log
     return 0;
 }
 
-static int add_timing(const struct cuda *s, struct lenet5_timing *timing,
-                      struct lenet5_error *err) {
+int cuda_add_timing(const cudaEvent_t *event, struct lenet5_timing *timing,
+                    struct lenet5_error *err) {
     float ms[3];
     for (int k = 0; k < 3; k++)
-        CUDA_TRY(cudaEventElapsedTime(&ms[k], s->event[k], s->event[k + 1]));
+        CUDA_TRY(cudaEventElapsedTime(&ms[k], event[k], event[k + 1]));
     timing->upload += 1e-3 * ms[0];
     timing->compute += 1e-3 * ms[1];
     timing->download += 1e-3 * ms[2];
@@ -259,7 +257,7 @@ static int cuda_run(void *state, const uint8_t *bytes, const float *floats, int 
     CUDA_TRY(cudaMemcpyAsync(logits, out, size, cudaMemcpyDeviceToHost, s->stream));
     CUDA_TRY(cudaEventRecord(s->event[DOWNLOADED], s->stream));
     CUDA_TRY(cudaStreamSynchronize(s->stream));
-    return timing ? add_timing(s, timing, err) : 0;
+    return timing ? cuda_add_timing(s->event, timing, err) : 0;
 }
 
 static int cuda_layer(void *state, int row, const float *x, int n, float *y, int repeats,

@@ -30,6 +30,12 @@ static __device__ inline size_t thread_index(void) {
     return (size_t)blockIdx.x * blockDim.x + threadIdx.x;
 }
 
+/* Marks in the stream of one batch; the time between them goes to timing, once all have passed.
+ */
+enum { UPLOADED, STARTED, COMPUTED, DOWNLOADED, EVENTS };
+int cuda_add_timing(const cudaEvent_t *event, struct lenet5_timing *timing,
+                    struct lenet5_error *err);
+
 /* Output channels that a thread of the convolution computes. */
 int conv_group(const struct layer *l);
 /* Images, outputs and inputs in a tile of the dense kernel; a block is TILE x TILE threads. */

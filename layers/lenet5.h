@@ -23,8 +23,8 @@
  * program opens one a thread. lenet5_info and what it points to are constant and may be read
  * from any thread.
  *
- * GPU. A network lives on the device that is current when it is opened (cudaSetDevice; the first
- * unless chosen), which must be current again in every call on it.
+ * GPU. A network lives on the device that is current when it is opened (cudaSetDevice; the
+ * first unless chosen), which must be current again in every call on it.
  *
  * Memory. All of it is taken in lenet5_open; lenet5_run allocates nothing, lenet5_run_floats at
  * most in its first call.

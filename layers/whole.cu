@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { UPLOADED, STARTED, COMPUTED, DOWNLOADED, EVENTS };
 enum { IMAGE_ALIGNMENT = 16, LOGIT_ALIGNMENT = 8 }; /* on the device, as kernels access them */
 
 struct whole {
@@ -208,16 +207,6 @@ int whole_run_device(void *state, const uint8_t *bytes, int n, float *logits, vo
     return launch((const whole *)state, bytes, n, logits, NULL, (cudaStream_t)stream, err);
 }
 
-static int add_timing(const whole *s, struct lenet5_timing *timing, struct lenet5_error *err) {
-    float ms[3];
-    for (int k = 0; k < 3; k++)
-        CUDA_TRY(cudaEventElapsedTime(&ms[k], s->event[k], s->event[k + 1]));
-    timing->upload += 1e-3 * ms[0];
-    timing->compute += 1e-3 * ms[1];
-    timing->download += 1e-3 * ms[2];
-    return 0;
-}
-
 /* One batch from and to host memory; logits and clock may be NULL. */
 static int run(whole *s, const uint8_t *bytes, int n, float *logits, unsigned long long *clock,
                struct lenet5_timing *timing, struct lenet5_error *err) {
@@ -236,7 +225,7 @@ static int run(whole *s, const uint8_t *bytes, int n, float *logits, unsigned lo
                                  cudaMemcpyDeviceToHost, s->stream));
     CUDA_TRY(cudaEventRecord(s->event[DOWNLOADED], s->stream));
     CUDA_TRY(cudaStreamSynchronize(s->stream));
-    return timing ? add_timing(s, timing, err) : 0;
+    return timing ? cuda_add_timing(s->event, timing, err) : 0;
 }
 
 int whole_run(void *state, const uint8_t *bytes, const float *floats, int n, float *logits,

@@ -3,8 +3,8 @@
  * test_golden.c - converter and engine together give Keras' own outputs: each model file of
  * tests/golden, saved by some Keras between 0.3 and 3.15, is converted by the h5_to_blob
  * binary, opened on each backend that works here, run on the images of its manifest, and
- * compared with what that Keras said: to 1e-4 * max(1, |expected|) where the backend is exact, to
- * its own tolerance where not. scripts/golden.py made the files.
+ * compared with what that Keras said: to 1e-4 * max(1, |expected|) where the backend is exact,
+ * to its own tolerance where not. scripts/golden.py made the files.
  *
  *   H5_TO_BLOB=path            the converter, else $BUILD/h5_to_blob, else that of build/cpu
  *   LENET5_TEST_BACKEND=name   only this backend, which must then open
