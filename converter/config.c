@@ -487,6 +487,14 @@ static int find_chain(const struct keras *k, const json_t *list, size_t order[MA
     return 0;
 }
 
+/* Outputs of a functional model: ["dense", 0, 0] is one, [["a", 0, 0], ["b", 0, 0]] are two. */
+static size_t count_outputs(const json_t *model) {
+    const json_t *outputs = json_object_get(json_object_get(model, "config"), "output_layers");
+    if (json_is_object(outputs))
+        return json_object_size(outputs);
+    return json_is_array(json_array_get(outputs, 0)) ? json_array_size(outputs) : 1;
+}
+
 /* How many earlier elements of the list have this one's class. */
 static int ordinal(const json_t *list, size_t index) {
     const char *type = get_text(json_array_get(list, index), "class_name");
@@ -531,6 +539,10 @@ static int read_model(struct reader *r, const json_t *model, const char *group,
     if (!count || count > MAX_UNITS || depth > MAX_DEPTH)
         return fail(err, "%s: the architecture holds %zu layers, %d models deep", r->k->path,
                     count, depth);
+    if (count_outputs(model) > 1)
+        return fail(err,
+                    "%s: the model has %zu outputs; only a straight chain can be converted",
+                    r->k->path, count_outputs(model));
     for (size_t i = 0; i < count; i++)
         order[i] = i;
     if (strcmp(get_text(model, "class_name"), "Sequential") &&

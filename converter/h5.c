@@ -260,8 +260,8 @@ int h5_list(const struct h5 *file, const char *group, struct names *names,
     if (rc) {
         names_free(names);
         return fail(err,
-                    rc > 0 ? "%s: '%s' holds more than %d names"
-                           : "%s is damaged: the names in '%s' cannot be listed",
+                    rc > 0 ? "%s: '/%s' holds more than %d names"
+                           : "%s is damaged: the names in '/%s' cannot be listed",
                     file->name, group, MAX_NAMES);
     }
     if (names->count)
@@ -390,9 +390,9 @@ static int strings_of(const struct h5 *f, const char *path, const char *name,
 
 int h5_strings(const struct h5 *file, const char *path, const char *attribute,
                struct names *names, struct lenet5_error *err) {
-    int found, rc;
+    int found = 0;
     memset(names, 0, sizeof *names);
-    rc = strings_of(file, path, attribute, names, &found, err);
+    int rc = strings_of(file, path, attribute, names, &found, err);
     for (int part = 0, more = !found; !rc && more && part < MAX_NAMES; part++) {
         char name[80];
         snprintf(name, sizeof name, "%.64s%d", attribute, part);

@@ -96,7 +96,7 @@ static int fail_stranger(const char *path, const char *head, size_t size, long l
                     "it in Keras and save it so",
                     path);
     while (printable < size &&
-           ((unsigned char)head[printable] >= ' ' || strchr("\r\n\t", head[printable])))
+           ((unsigned char)head[printable] >= ' ' || memchr("\r\n\t", head[printable], 3)))
         printable++;
     if (printable == size)
         return fail_text(path, head, err);

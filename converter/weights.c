@@ -97,32 +97,29 @@ static int letter_of_top(struct h5 *h5, const struct names *top, struct lenet5_e
     return subclassed < 0 ? -1 : subclassed ? 'F' : 0;
 }
 
+/* The letter of the layout, or -1. */
+static int find_letter(const struct keras *k, struct h5 *h5, char container,
+                       const struct names *top, struct lenet5_error *err) {
+    if (container != 'h')
+        return container == 'z' ? 'G' : 'H';
+    if (h5_has(h5, "", "nb_layers"))
+        return 'A';
+    if (has_list(h5, k->base))
+        return legacy_letter(k, h5);
+    const int letter = letter_of_top(h5, top, err);
+    return letter ? letter : fail_unknown(k, top, err);
+}
+
 int weights_find_layout(struct keras *k, struct h5 *h5, char container,
                         struct lenet5_error *err) {
     struct names top;
-    int letter;
-    k->base = "";
+    int letter = -1;
     if (h5_list(h5, "", &top, err))
         return -1;
+    k->base = !has_list(h5, "") && is_group(h5, "model_weights") ? "model_weights" : "";
+    if (!find_writer(k, h5, err))
+        letter = find_letter(k, h5, container, &top, err);
     names_free(&top);
-    if (!has_list(h5, "") && is_group(h5, "model_weights"))
-        k->base = "model_weights";
-    if (find_writer(k, h5, err))
-        return -1;
-    if (container != 'h')
-        letter = container == 'z' ? 'G' : 'H';
-    else if (h5_has(h5, "", "nb_layers"))
-        letter = 'A';
-    else if (has_list(h5, k->base))
-        letter = legacy_letter(k, h5);
-    else {
-        if (h5_list(h5, "", &top, err))
-            return -1;
-        letter = letter_of_top(h5, &top, err);
-        if (!letter)
-            letter = fail_unknown(k, &top, err);
-        names_free(&top);
-    }
     if (letter < 0)
         return -1;
     k->layout = (char)letter;
