@@ -312,24 +312,27 @@ static void test_branches(void **state) {
     static const char LAYER[] = "{\"class_name\": \"%s\", \"name\": \"%s\", \"config\": "
                                 "{\"name\": \"%s\"}, \"inbound_nodes\": [%s]}";
     static const struct {
-        const char *b, *c, *sentence;
+        const char *b, *c, *sentence, *outputs;
     } cases[] = {
         {"[[\"a\", 0, 0, {}]]", "[[\"a\", 0, 0, {}], [\"b\", 0, 0, {}]]",
-         "FILE: layer 'c' has 2 inputs; only a straight chain can be converted"},
+         "FILE: layer 'c' has 2 inputs; only a straight chain can be converted", NULL},
         {"[[\"a\", 0, 0, {}]]", "[[\"a\", 0, 0, {}]]",
-         "FILE: layer 'a' feeds 2 layers; only a straight chain can be converted"},
+         "FILE: layer 'a' feeds 2 layers; only a straight chain can be converted", NULL},
         {"[[\"a\", 0, 0, {}]], [[\"a\", 0, 0, {}]]", "[[\"b\", 0, 0, {}]]",
-         "FILE: layer 'b' has 2 inputs; only a straight chain can be converted"},
+         "FILE: layer 'b' has 2 inputs; only a straight chain can be converted", NULL},
         {"{\"args\": [[{\"class_name\": \"__keras_tensor__\", \"config\": {\"keras_history\": "
          "[\"a\", 0, 0]}}, {\"class_name\": \"__keras_tensor__\", \"config\": "
          "{\"keras_history\": [\"a\", 0, 0]}}]], \"kwargs\": {}}",
          "[[\"b\", 0, 0, {}]]",
-         "FILE: layer 'b' has 2 inputs; only a straight chain can be converted"},
+         "FILE: layer 'b' has 2 inputs; only a straight chain can be converted", NULL},
         {"[[\"c\", 0, 0, {}]]", "[[\"b\", 0, 0, {}]]",
          "FILE: no layer follows 'a', yet there are 2 more; only a straight chain can be "
-         "converted"},
+         "converted", NULL},
         {"", "[[\"b\", 0, 0, {}]]",
-         "FILE: layer 'input' feeds 2 layers; only a straight chain can be converted"},
+         "FILE: layer 'input' feeds 2 layers; only a straight chain can be converted", NULL},
+        {"[[\"a\", 0, 0, {}]]", "[[\"b\", 0, 0, {}]]",
+         "FILE: the model has 2 outputs; only a straight chain can be converted",
+         "[[\"b\", 0, 0], [\"c\", 0, 0]]"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -340,7 +343,8 @@ static void test_branches(void **state) {
         used += sprintf(json + used, LAYER, "Flatten", "b", "b", cases[i].b);
         used += sprintf(json + used, ", ");
         used += sprintf(json + used, LAYER, "Flatten", "c", "c", cases[i].c);
-        sprintf(json + used, "]}}");
+        sprintf(json + used, "], \"output_layers\": %s}}",
+                cases[i].outputs ? cases[i].outputs : "[\"c\", 0, 0]");
         closed(h5_model(name_file("model.h5"), json));
         refused(cases[i].sentence);
     }
