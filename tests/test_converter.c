@@ -327,7 +327,8 @@ static void test_branches(void **state) {
          "FILE: layer 'b' has 2 inputs; only a straight chain can be converted", NULL},
         {"[[\"c\", 0, 0, {}]]", "[[\"b\", 0, 0, {}]]",
          "FILE: no layer follows 'a', yet there are 2 more; only a straight chain can be "
-         "converted", NULL},
+         "converted",
+         NULL},
         {"", "[[\"b\", 0, 0, {}]]",
          "FILE: layer 'input' feeds 2 layers; only a straight chain can be converted", NULL},
         {"[[\"a\", 0, 0, {}]]", "[[\"b\", 0, 0, {}]]",
