@@ -552,7 +552,7 @@ static int read_model(struct reader *r, const json_t *model, const char *group,
         const json_t *element = json_array_get(list, order[i]);
         const char *type = get_text(element, "class_name"), *name = element_name(element);
         char here[256];
-        snprintf(here, sizeof here, "%s%s%.60s %d", place, *place ? "/" : "", type,
+        snprintf(here, sizeof here, "%.180s%s%.60s %d", place, *place ? "/" : "", type,
                  ordinal(list, order[i]));
         const int rc = is_model(type)
                            ? read_model(r, element, *group ? group : name, here, depth + 1, err)

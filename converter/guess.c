@@ -461,7 +461,8 @@ static int pools_are_known(const struct keras *k) {
 
 int guess(struct keras *k, const struct keras_options *options, struct lenet5_error *err) {
     struct search s = {.k = k, .options = options};
-    const char *name = options->activation ? options->activation : "tanh";
+    const char *betrayed = k->relus ? "relu" : "tanh";
+    const char *name = options->activation ? options->activation : betrayed;
     const int maximum = options->pool ? options->pool == OP_MAX_POOL : k->maximum_pools > 0;
     const char *pool = maximum ? "MaxPooling2D" : "AveragePooling2D";
     struct function assumed;
@@ -482,7 +483,7 @@ int guess(struct keras *k, const struct keras_options *options, struct lenet5_er
     if (assumed_pools && !options->pool)
         keras_note(k, "average pooling, 2x2 (--pool average|max)");
     if (set_activations(k, &assumed) && !options->activation)
-        keras_note(k, "activation tanh after every layer but the last (--activation NAME)");
+        keras_note(k, "activation %s after every layer but the last (--activation NAME)", name);
     set_orders(k, options);
     set_input(k, options, way.side);
     if (first_of(k, KIND_CONV))

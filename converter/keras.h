@@ -107,6 +107,7 @@ struct keras {
     struct unit units[MAX_UNITS]; /* arrays owned */
     int pools_known;              /* weights only: the pooling layers stand among the units */
     int average_pools, maximum_pools; /* else how many of each the file betrays */
+    int relus;                        /* likewise, of layers that are a relu */
     int note_count;
     char notes[MAX_NOTES][160]; /* what was assumed, and the option that says otherwise */
 };

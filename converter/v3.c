@@ -29,8 +29,9 @@ struct search {
     struct h5 *h5;
     struct lenet5_error *err;
     int visits, count;
-    int average_pools, maximum_pools; /* own no arrays, but their groups betray their number */
-    struct holder *holder;            /* owned */
+    int average_pools, maximum_pools,
+        relus;             /* own no arrays; their groups betray their number */
+    struct holder *holder; /* owned */
 };
 
 static int is_number(const char *name) {
@@ -93,6 +94,7 @@ static int add_holder(struct search *s, const char *group) {
     const char *last = strrchr(h.clean, '/'), *step = last ? last + 1 : h.clean;
     s->average_pools += !strncmp(step, "average_pooling2d", 17);
     s->maximum_pools += !strncmp(step, "max_pooling2d", 13);
+    s->relus += !strncmp(step, "re_lu", 5);
     if (found <= 0 || state || !*h.clean) /* the model's own vars are empty */
         return found < 0 ? -1 : 0;
     if (s->count == MAX_HOLDERS)
@@ -339,6 +341,7 @@ int v3_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
         rc = collect_holder(k, h5, &s.holder[i], err);
     k->average_pools = s.average_pools;
     k->maximum_pools = s.maximum_pools;
+    k->relus = s.relus;
     free(s.holder);
     return rc;
 }
