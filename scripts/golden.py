@@ -648,6 +648,8 @@ EVERYTHING = "--input 28x28x1 --padding %s --activation %s --pool %s"
 SAME_TANH = EVERYTHING % ("same", "tanh", "average")
 VALID_RELU = EVERYTHING % ("valid", "relu", "max")
 SMALL = lenet(2, 3, 8, 7)
+RELU_LAYERS = [conv(2, 5), ("ReLU", {}), pool("max"), conv(3, 5), ("ReLU", {}), pool("max"), FLAT,
+               dense(9), ("ReLU", {}), dense(10), ("Softmax", {})]
 SMALL_VALID = lenet(2, 3, 8, 7, "relu", "max", "valid", "linear")
 BIG = dict(shape=(28, 28, 1))
 
@@ -837,6 +839,7 @@ def keras3_cases():
         Case(k, "subclassed", "F", SMALL_VALID, flags=RELU, attributes=(
             "conv1", "pool1", "conv2", "pool2", "flatten", "fc1", "fc2", "fc3"), **BIG),
         Case(k, "weights_deep", "F", deep(), flags=RELU),
+        Case(k, "relul", "F", RELU_LAYERS, **BIG),
         Case(k, "optimizer", "E", tiny(pool("max")), train=True),
         Case(k, "optimizer", "G", tiny(pool("max")), train=True),
         Case(k, "unzipped", "H", tiny(pool("average"))),
