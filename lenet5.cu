@@ -1063,13 +1063,10 @@ static int compare_layers(struct comparison *c, const struct options *o,
     const struct model *m = &c->model;
     const size_t pixels = (size_t)c->n * shape_size(m->input);
     const double start = clock_seconds();
-    size_t largest = shape_size(m->input);
+    const size_t largest = network_largest_map(m->layers, m->count, m->input);
     void *states[COLUMNS] = {NULL, NULL, NULL};
     int rc = -1;
 
-    for (int k = 0; k < m->count; k++)
-        if (shape_size(m->layers[k].out) > largest)
-            largest = shape_size(m->layers[k].out);
     float *block = (float *)malloc(4 * c->n * largest * sizeof *block);
     float *x = block, *y = x + c->n * largest, *room = y + c->n * largest;
     if (!block)

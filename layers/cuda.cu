@@ -89,10 +89,8 @@ static cudaError_t allocate_maps(struct cuda *s, size_t largest, int batch) {
 
 /* Halves the batch until its activations fit. */
 static int allocate_batch(struct cuda *s, int *max_batch, struct lenet5_error *err) {
-    size_t largest = shape_size(s->model->input);
-    for (int k = 0; k < s->model->count; k++)
-        if (shape_size(s->layers[k].out) > largest)
-            largest = shape_size(s->layers[k].out);
+    const struct model *m = s->model;
+    const size_t largest = network_largest_map(m->layers, m->count, m->input);
     for (int batch = *max_batch; batch >= 1; batch /= 2) {
         const cudaError_t status = allocate_maps(s, largest, batch);
         if (status == cudaSuccess) {

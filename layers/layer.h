@@ -84,6 +84,9 @@ int network_check(struct layer *layers, int count, struct shape input,
 /* Rows that lead to the logits: all but a softmax at the very end. */
 int network_logit_rows(const struct layer *layers, int count);
 
+/* Numbers in the largest map of one image, the input included: what a buffer must hold. */
+size_t network_largest_map(const struct layer *layers, int count, struct shape input);
+
 /* Multiply-adds of one row for one image, counting the border as the textbook does. */
 int64_t layer_macs(const struct layer *l);
 

@@ -181,6 +181,14 @@ int network_logit_rows(const struct layer *layers, int count) {
     return count > 1 && layers[count - 1].activation == ACT_SOFTMAX ? count - 1 : count;
 }
 
+size_t network_largest_map(const struct layer *layers, int count, struct shape input) {
+    size_t largest = shape_size(input);
+    for (int k = 0; k < count; k++)
+        if (shape_size(layers[k].out) > largest)
+            largest = shape_size(layers[k].out);
+    return largest;
+}
+
 int64_t layer_macs(const struct layer *l) {
     if (l->op == OP_CONV)
         return (int64_t)l->weights * l->out.h * l->out.w;

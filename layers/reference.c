@@ -57,10 +57,7 @@ static int reference_device(struct device *device, struct lenet5_error *err) {
 static int reference_open(void **state, const struct model *m, int threads, int *max_batch,
                           struct lenet5_error *err) {
     (void)threads; /* one, always */
-    size_t largest = shape_size(m->input);
-    for (int k = 0; k < m->count; k++)
-        if (shape_size(m->layers[k].out) > largest)
-            largest = shape_size(m->layers[k].out);
+    const size_t largest = network_largest_map(m->layers, m->count, m->input);
     struct reference *s = malloc(sizeof *s);
     float *maps = malloc(2 * largest * sizeof *maps);
     if (!s || !maps) {
