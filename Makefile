@@ -138,6 +138,12 @@ $(BUILD)/%.c.o: %.c
 	    $(CFLAGS) $(CPPFLAGS) -c $< -o $@
 
 ifneq ($(NVCC),)
+# Unrolled as they are, line tables would make these objects four times as large. In fused.cu,
+# ptxas -O1 keeps the order of FFMAs that is written: 4 % faster than its default on an H200.
+WHOLE_FLAGS := $(filter-out -lineinfo,$(NVCC_FLAGS))
+$(BUILD)/layers/fused.cu.o: NVCC_FLAGS := $(WHOLE_FLAGS) -Xptxas -O1
+$(BUILD)/layers/tensor.cu.o: NVCC_FLAGS := $(WHOLE_FLAGS)
+
 $(BUILD)/%.cu.o: %.cu
 	@mkdir -p $(@D)
 	$(call say,nvcc)$(NVCC) $(NVCC_FLAGS) $(CUDA_TARGETS) $(NVCCFLAGS) -c $< -o $@

@@ -71,38 +71,41 @@ static int cuda_device(struct device *device, struct lenet5_error *err) {
     return find_rates(device, err);
 }
 
-/* The only memory that grows with the batch. */
-static cudaError_t allocate_maps(struct cuda *s, size_t largest, int batch) {
-    cudaError_t status = cudaMalloc((void **)&s->bytes, shape_size(s->model->input) * batch);
-    for (int k = 0; k < 2 && status == cudaSuccess; k++)
-        status = cudaMalloc((void **)&s->map[k], largest * batch * sizeof(float));
-    if (status == cudaSuccess)
-        return status;
-    cudaGetLastError();
-    cudaFree(s->bytes);
-    cudaFree(s->map[0]);
-    cudaFree(s->map[1]);
-    s->bytes = NULL;
-    s->map[0] = s->map[1] = NULL;
-    return status;
-}
-
-/* Halves the batch until its activations fit. */
-static int allocate_batch(struct cuda *s, int *max_batch, struct lenet5_error *err) {
-    const struct model *m = s->model;
-    const size_t largest = network_largest_map(m->layers, m->count, m->input);
+int cuda_allocate_batch(const struct batch_buffer *buffers, int count, int *max_batch,
+                        struct lenet5_error *err) {
+    size_t sum = 0;
+    for (int k = 0; k < count; k++)
+        sum += buffers[k].size;
     for (int batch = *max_batch; batch >= 1; batch /= 2) {
-        const cudaError_t status = allocate_maps(s, largest, batch);
+        cudaError_t status = cudaSuccess;
+        for (int k = 0; k < count && status == cudaSuccess; k++)
+            status = cudaMalloc(buffers[k].at, buffers[k].size * batch);
         if (status == cudaSuccess) {
-            s->max_batch = *max_batch = batch;
+            *max_batch = batch;
             return 0;
         }
+        cudaGetLastError();
+        for (int k = 0; k < count; k++) {
+            cudaFree(*buffers[k].at);
+            *buffers[k].at = NULL;
+        }
         if (status != cudaErrorMemoryAllocation)
-            return fail(err, "CUDA: %s while allocating activations",
-                        cudaGetErrorString(status));
+            return fail(err, "CUDA: %s while allocating a batch", cudaGetErrorString(status));
     }
-    return fail(err, "out of device memory: even one image needs %zu bytes",
-                2 * largest * sizeof(float));
+    return fail(err, "out of device memory: even one image needs %zu bytes", sum);
+}
+
+/* The only memory that grows with the batch. */
+static int allocate_maps(struct cuda *s, int *max_batch, struct lenet5_error *err) {
+    const struct model *m = s->model;
+    const size_t map = sizeof(float) * network_largest_map(m->layers, m->count, m->input);
+    const struct batch_buffer buffers[] = {{(void **)&s->bytes, shape_size(m->input)},
+                                           {(void **)&s->map[0], map},
+                                           {(void **)&s->map[1], map}};
+    if (cuda_allocate_batch(buffers, 3, max_batch, err))
+        return -1;
+    s->max_batch = *max_batch;
+    return 0;
 }
 
 static int upload_model(struct cuda *s, struct lenet5_error *err) {
@@ -143,7 +146,7 @@ static int prepare(struct cuda *s, int *max_batch, struct lenet5_error *err) {
     CUDA_TRY(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
     for (int k = 0; k < EVENTS; k++)
         CUDA_TRY(cudaEventCreate(&s->event[k]));
-    return upload_model(s, err) || allocate_batch(s, max_batch, err) ? -1 : 0;
+    return upload_model(s, err) || allocate_maps(s, max_batch, err) ? -1 : 0;
 }
 
 static int cuda_open(void **state, const struct model *m, int, int *max_batch,

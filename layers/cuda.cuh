@@ -36,6 +36,16 @@ enum { UPLOADED, STARTED, COMPUTED, DOWNLOADED, EVENTS };
 int cuda_add_timing(const cudaEvent_t *event, struct lenet5_timing *timing,
                     struct lenet5_error *err);
 
+/* Device memory that grows with the batch. */
+struct batch_buffer {
+    void **at;   /* NULL before; owned by whoever allocates, and NULL again on failure */
+    size_t size; /* bytes an image */
+};
+
+/* Allocates all of them for *max_batch images, which is halved until they fit. */
+int cuda_allocate_batch(const struct batch_buffer *buffers, int count, int *max_batch,
+                        struct lenet5_error *err);
+
 /* Output channels that a thread of the convolution computes. */
 int conv_group(const struct layer *l);
 /* Images, outputs and inputs in a tile of the dense kernel; a block is TILE x TILE threads. */

@@ -13,9 +13,9 @@
  * fresh operands takes two cycles, one that reuses the operand of the FFMA before takes one.
  * Hence the loops go "for each weight, for each output it enters", in long runs.
  *
- * Activations. tanh(z) = 1 - 2 r(2z) and sigmoid(z) = 1 - r(z) with r(z) = 1 / (1 + e^z), so
- * kernels hand on r, or for average pooling the sum of four r; the constants are folded into
- * the next layer's weights (family.c), and log2(e) into this one's, as the chip has 2^x.
+ * Activations. tanh(z) = 1 - 2 / (1 + 2^(2 log2(e) z)), as the chip has 2^x and 1/x; the factor
+ * before z is folded into the weights (family.c). sigmoid(z) is 0.5 + 0.5 tanh(z / 2), folded
+ * too.
  *
  * Networks outside the family of family.h are refused in open; floats as input are refused.
  */
@@ -104,35 +104,22 @@ static_assert(sizeof(Shared<Shape<32, 0>>) <= 113 * 1024, "fits cards of 228 KB,
 
 /* ---- Activations ---- */
 
-/* 2^x and 1/x of the special function unit: errors of 2 and 1 units in the last place, so an
-   absolute error of r below 1.2e-7; ftz as their argument here is never denormal. */
-__device__ inline float exp2_approx(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-__device__ inline float reciprocal_approx(float x) {
-    float y;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
 /* Element o of four; o is known at compile time. */
 __device__ inline float part(const float4 &v, int o) {
     return o == 0 ? v.x : o == 1 ? v.y : o == 2 ? v.z : v.w;
 }
 
-/* y of the form in family.h for one number: r, or relu. */
+/* y of the form in family.h: tanh of z / (2 log2(e)), or relu. */
 template <bool SOFT> __device__ inline float activate_one(float z) {
-    return SOFT ? reciprocal_approx(1.0f + exp2_approx(z)) : fmaxf(z, 0.0f);
+    return SOFT ? tanh_of_scaled(z) : fmaxf(z, 0.0f);
 }
 
-/* The same for the four numbers of a pooling window. All functions here grow or fall steadily,
-   so the maximum may be taken first. The average of four r is by one division:
-   1/a + 1/b + 1/c + 1/d = ((a+b) cd + (c+d) ab) / abcd, where a to d are scaled by 2^-31 and
-   cut at 1, so that no product leaves the range of floats; the sum comes out 2^31 times as
-   large. Cutting loses r below 2^-31. */
+/* The same pooled: of the largest of four, as all functions here grow steadily; the average of
+   four tanh, or the sum of four relu. The average is 1 - (1/a + 1/b + 1/c + 1/d) / 2 with
+   a = 1 + 2^z0 and so on, by one division in place of four:
+       1/a + 1/b + 1/c + 1/d = ((a + b) cd + (c + d) ab) / abcd
+   where a to d are scaled by 2^-31 and cut at 1, so that no product leaves the range of floats.
+   The sum comes out 2^31 times as large; cutting loses what is below 2^-31. */
 template <bool SOFT, bool MAX>
 __device__ inline float activate_pooled(float z0, float z1, float z2, float z3) {
     constexpr float TINY = 1.0f / 2147483648.0f;
@@ -145,16 +132,16 @@ __device__ inline float activate_pooled(float z0, float z1, float z2, float z3) 
     const float c = __saturatef(fmaf(exp2_approx(z2), TINY, TINY));
     const float d = __saturatef(fmaf(exp2_approx(z3), TINY, TINY));
     const float ab = a * b, cd = c * d;
-    return fmaf(a + b, cd, (c + d) * ab) * reciprocal_approx(ab * cd);
+    const float sum = fmaf(a + b, cd, (c + d) * ab) * reciprocal_approx(ab * cd);
+    return fmaf(sum, -0.5f * TINY, 1.0f);
 }
 
 form form_of(const family *f) {
-    const double pooled = f->max_pool ? 1.0 : 0.25;
     if (f->activation == ACT_RELU)
-        return {1.0, 1.0, 0.0, pooled, 0.0};
-    const double steep = f->activation == ACT_TANH ? 2.0 : 1.0;
-    const double sum = f->max_pool ? 1.0 : 0.25 * ldexp(1.0, -31);
-    return {steep * M_LOG2E, -steep, 1.0, -steep * sum, 1.0};
+        return {1.0, 1.0, 0.0, f->max_pool ? 1.0 : 0.25, 0.0};
+    if (f->activation == ACT_SIGMOID)
+        return {M_LOG2E, 0.5, 0.5, 0.5, 0.5};
+    return {2.0 * M_LOG2E, 1.0, 0.0, 1.0, 0.0};
 }
 
 /* ---- Layers ---- */
@@ -522,7 +509,7 @@ void pack_resident(Resident *w, const folded *d) {
 }
 
 /* Fills memory of weight_size() bytes, all zero before. */
-template <class S> void pack(void *memory, const folded *d) {
+template <class S> int pack(void *memory, folded *d, lenet5_error *) {
     Weights<S> *w = (Weights<S> *)memory;
     pack_resident(&w->resident, d);
     pack_dense(&w->c5, [d](int o, int k) { /* S4 is [row][channel][column] here */
@@ -532,6 +519,7 @@ template <class S> void pack(void *memory, const folded *d) {
     });
     pack_dense(&w->f6, [d](int o, int k) { return d->f6[o][k]; });
     pack_dense(&w->out, [d](int o, int k) { return d->out[o][k]; });
+    return 0;
 }
 
 /* ---- Host: the backend ---- */

@@ -4,6 +4,7 @@
  */
 #define _POSIX_C_SOURCE 200809L
 #include "backend.h"
+#include "threads.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -45,13 +46,33 @@ static int bind_backend(struct lenet5 *net, const struct backend *b, int *batch,
     return 0;
 }
 
-/* "auto": the first exact backend that opens. The first refusal is kept as the note. */
+/* From which batch on a GPU is sooner done than simd: its round trip, copies included, takes
+   what a core needs for MACS_OF_A_TRIP multiply-adds. With LeNet-5 that is 11 images a core; on
+   an H200 beside 16 cores --bench found it between 64 and 256. */
+static int gpu_pays_from(const struct lenet5 *net) {
+    static const int64_t MACS_OF_A_TRIP = 4500000;
+    const int64_t cores = net->threads ? net->threads : threads_available();
+    int64_t macs = 1, batch;
+    for (int k = 0; k < net->model.count; k++)
+        macs += layer_macs(&net->model.layers[k]);
+    batch = 1 + cores * MACS_OF_A_TRIP / macs;
+    return batch < DEFAULT_BATCH ? (int)batch : DEFAULT_BATCH;
+}
+
+/* "auto": the first exact backend that opens and pays for this batch. The first refusal is kept
+   as the note. */
 static int bind_first(struct lenet5 *net, int *batch, struct lenet5_error *err) {
+    const int pays_from = gpu_pays_from(net);
     for (const struct backend *const *b = backends; *b; b++) {
         int granted = *batch;
         struct lenet5_error why;
         if ((*b)->tolerance > EXACT)
             continue;
+        if ((*b)->on_gpu && *batch < pays_from) {
+            fail(&net->note, "no GPU: batches of %d are done sooner here, up to %d", *batch,
+                 pays_from - 1);
+            continue;
+        }
         if (!bind_backend(net, *b, &granted, &why)) {
             *batch = granted;
             return 0;

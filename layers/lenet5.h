@@ -57,8 +57,9 @@ struct lenet5_error {
 };
 
 struct lenet5_options {
-    const char *backend; /* a name as in lenet5_info.backend, or NULL or "auto" for the first
-                            that works here: the GPU when there is one */
+    const char *backend; /* a name as in lenet5_info.backend, or NULL or "auto" for the fastest
+                            exact one here for batches of max_batch: a GPU where there is one,
+                            unless a batch is so small that the CPU is done before a GPU */
     int max_batch;       /* images that go through the network at once; 0 for 4,096. Larger
                             batches take more device memory; the results are the same */
     int threads;         /* of backend "simd": 0 for all processors that the process may use
@@ -120,7 +121,9 @@ LENET5_API int lenet5_run_floats(struct lenet5 *net, const float *images, size_t
 
 /* The same where images and logits are device memory: queues the work on stream (a
    cudaStream_t; NULL is the default stream) and returns; nothing is allocated, copied to the
-   host or waited for, so the call can be captured into a CUDA graph. n must be 1 to max_batch.
+   host or waited for, so the call can be captured into a CUDA graph. n must be 1 to max_batch,
+   images a multiple of 16 and logits one of 8, as what cudaMalloc gives is. Name the backend in
+   lenet5_open: "auto" may be on the CPU.
    The network's own activations are reused by the next call, so calls on one network belong on
    one stream, or must be ordered by events. What goes wrong on the device later, the caller's
    next synchronising CUDA call tells. -1 if the backend is not on the GPU. lenet5_timing is not

@@ -19,13 +19,16 @@
  *
  * Results differ from float32 by the rounding of operands and activations to 11 bits: in a
  * logit by less than 1e-3 with fresh random weights, by up to some 1e-2 with large, trained
- * ones, where any one of these roundings alone does as much. Needs compute capability 8.0.
- * Networks outside family.h are refused in open.
+ * ones, where the rounding of S2 alone does half as much. What costs little is done against it:
+ * windows of weights are rounded together (round_window), dense layers behind C5 have weights
+ * of two halves, and their tanh is exact. Needs compute capability 8.0. Networks outside
+ * family.h are refused in open, and so are weights that a half cannot hold.
  */
 #include "whole.cuh"
 
 #include <cuda_fp16.h>
 #include <cuda_pipeline.h>
+#include <math.h>
 #include <string.h>
 
 namespace {
@@ -70,25 +73,33 @@ struct Fragment {
     uint2 lane[32];
 };
 
-/* A dense layer over the tile: each warp computes TILES * 8 outputs for all 32 images. */
-template <int INPUTS, int TILES_> struct Dense {
-    static constexpr int TILES = TILES_;
-    static constexpr int STEPS = (INPUTS + 15) / 16;
+/* A dense layer over the tile: each warp computes TILES * 8 outputs for all 32 images. With
+   two TERMS a weight is the sum of two halves, and each 16 inputs take two steps. */
+template <int INPUTS, int TILES_, int TERMS_> struct Dense {
+    static constexpr int TILES = TILES_, TERMS = TERMS_;
+    static constexpr int STEPS = TERMS * ((INPUTS + 15) / 16);
     static constexpr int OUTPUTS = WARPS * TILES * 8; /* with what fills up: weights of zero */
     Fragment weight[STEPS][WARPS][TILES];
     float bias[OUTPUTS];
 };
 
-enum { C1_STEPS = 3, C1_TILES = 6, C3_STEPS = 2, C3_TILES = 2, OUT_TILES = 2 };
+enum {
+    C1_STEPS = 3,
+    C1_TILES = 6,
+    C3_STEPS = 2,
+    C3_TILES = 2,
+    OUT_STEPS = 2 * ((F6_SIZE + 15) / 16), /* two terms, as in Dense */
+    OUT_TILES = 2
+};
 
 template <class S> struct Weights {
     Fragment c1[C1_STEPS][C1_TILES];
     Fragment c3[5][C3_STEPS][C3_TILES];
     float c1_bias[4][3]; /* of lane % 4, for its three pooling windows */
     float c3_bias[C3_MAPS];
-    Dense<S::FLAT, 4> c5;
-    Dense<C5_SIZE, 3> f6;
-    Fragment out[(F6_SIZE + 15) / 16][OUT_TILES];
+    Dense<S::FLAT, 4, 1> c5;
+    Dense<C5_SIZE, 3, 2> f6;
+    Fragment out[OUT_STEPS][OUT_TILES];
     float out_bias[8 * OUT_TILES];
 };
 
@@ -151,6 +162,11 @@ __device__ inline uint32_t pack(float low, float high) {
 
 template <bool SOFT> __device__ inline float activate_one(float z) {
     return SOFT ? tanh_approx(z) : fmaxf(z, 0.0f);
+}
+
+/* The same for the dense layers, whose activations are few: before it is rounded to a half. */
+template <bool SOFT> __device__ inline float activate_exact(float z) {
+    return SOFT ? tanh_of_scaled((float)TANH_GAIN * z) : fmaxf(z, 0.0f);
 }
 
 /* For a pooling window: of the largest, or the sum of four. */
@@ -403,11 +419,13 @@ __device__ inline void dense(const D &d, const void *x, __half *y, int y_pitch, 
     }
     __syncthreads(); /* x is complete */
     meanwhile();
+    uint32_t a[2][4];
 #pragma unroll
     for (int k = 0; k < D::STEPS; k++) {
-        uint32_t a[2][4];
-        load_matrix(a[0], row + 16 * k);
-        load_matrix(a[1], row + 16 * PITCH + 16 * k);
+        if (k % D::TERMS == 0) {
+            load_matrix(a[0], row + 16 * (k / D::TERMS));
+            load_matrix(a[1], row + 16 * PITCH + 16 * (k / D::TERMS));
+        }
 #pragma unroll
         for (int j = 0; j < D::TILES; j++) {
             c[0][j] = mma(a[0], b[k % AHEAD][j], c[0][j]);
@@ -424,8 +442,8 @@ __device__ inline void dense(const D &d, const void *x, __half *y, int y_pitch, 
             for (int half = 0; half < 2; half++) {
                 const int image = 16 * m + 8 * half + g;
                 *(uint32_t *)&y[image * y_pitch + (warp * D::TILES + j) * 8 + 2 * t] =
-                    pack(activate_one<SOFT>(c[m][j].v[2 * half]),
-                         activate_one<SOFT>(c[m][j].v[2 * half + 1]));
+                    pack(activate_exact<SOFT>(c[m][j].v[2 * half]),
+                         activate_exact<SOFT>(c[m][j].v[2 * half + 1]));
             }
 }
 
@@ -435,20 +453,20 @@ template <class S>
 __device__ inline void output(const Shared<S> &s, const Weights<S> &w, const whole_arguments &a,
                               int tile, const Share &my) {
     const int lane = my.lane, warp = my.warp;
-    constexpr int STEPS = (F6_SIZE + 15) / 16;
     const int m = warp % 2, j = warp / 2, column = 8 * j + lane % 4 * 2;
     const __half *row = &s.f6[16 * m + lane % 16][lane / 16 * 8];
-    uint2 b[STEPS];
+    uint2 b[OUT_STEPS];
 #pragma unroll
-    for (int k = 0; k < STEPS; k++)
+    for (int k = 0; k < OUT_STEPS; k++)
         b[k] = __ldg(&w.out[k][j].lane[lane]);
     const float2 two = __ldg((const float2 *)&w.out_bias[column]);
     Sum c = {{two.x, two.y, two.x, two.y}};
     __syncthreads(); /* f6 is complete */
+    uint32_t x[4];
 #pragma unroll
-    for (int k = 0; k < STEPS; k++) {
-        uint32_t x[4];
-        load_matrix(x, row + 16 * k);
+    for (int k = 0; k < OUT_STEPS; k++) {
+        if (k % 2 == 0)
+            load_matrix(x, row + 16 * (k / 2));
         c = mma(x, b[k], c);
     }
 #pragma unroll
@@ -502,8 +520,82 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) tensor_kernel(whole_ar
 
 /* ---- Host: weights ---- */
 
-double rounded(double x) {
-    return (double)__half2float(__double2half(x));
+/* Rounds the weights of a window to halves such that their errors cancel in what the window
+ * sees: neighbouring pixels, which differ little. With errors e, the sum's expected error is
+ * e' R e, where R is how two inputs correlate; CORRELATION to the power of their distance is a
+ * good guess for pixels and for maps. From the nearest halves on, a weight moves to the half on
+ * its other side as long as that makes e' R e less. With the shipped weights, the error that
+ * rounding C1 and C3 brings into logits is a fifth of what the nearest halves bring.
+ * The idea, with R from data: Nagel et al., "Up or Down? Adaptive Rounding", 2020. */
+void round_window(double *w, int side) {
+    constexpr double CORRELATION = 0.7;
+    double r[5][5], error[WINDOW], step[WINDOW];
+    for (int u = 0; u < 5; u++)
+        for (int v = 0; v < 5; v++)
+            r[u][v] = pow(CORRELATION, hypot(u, v));
+    for (int k = 0; k < side * side; k++) {
+        const double ulp = ldexp(1.0, max(ilogb(w[k]), -14) - 10); /* of a half, also small */
+        const double nearest = ulp * rint(w[k] / ulp);
+        error[k] = nearest - w[k];
+        step[k] = error[k] > 0.0 ? -ulp : ulp;
+        w[k] = nearest;
+    }
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (int k = 0; k < side * side; k++) {
+            double slope = 0.0;
+            for (int j = 0; j < side * side; j++)
+                slope += r[abs(k / side - j / side)][abs(k % side - j % side)] * error[j];
+            const double gain = -step[k] * (2.0 * slope + step[k]);
+            if (gain > 1e-9 * step[k] * step[k]) {
+                w[k] += step[k];
+                error[k] += step[k];
+                step[k] = -step[k];
+                moved = true;
+            }
+        }
+    }
+}
+
+/* All weights of C1, C3 and C5, whose windows are the maps of S4. */
+template <class S> void round_windows(folded *d) {
+    for (int o = 0; o < C1_MAPS; o++)
+        round_window(d->c1[o], 5);
+    for (int o = 0; o < C3_MAPS; o++)
+        for (int c = 0; c < C1_MAPS; c++)
+            round_window(d->c3[o][c], 5);
+    for (int o = 0; o < C5_SIZE; o++)
+        for (int c = 0; c < C3_MAPS; c++)
+            round_window(&d->c5[o][c * S::Q * S::Q], S::Q);
+}
+
+/* The second largest half, as round_window may choose the next one. */
+constexpr double MOST_WEIGHT = 65472.0;
+
+/* 0 if all weights are in the range of halves. */
+int check_range(const folded *d, lenet5_error *err) {
+    const struct {
+        const double *w;
+        size_t count;
+    } all[] = {{d->c1[0], sizeof d->c1 / sizeof(double)},
+               {d->c3[0][0], sizeof d->c3 / sizeof(double)},
+               {d->c5[0], sizeof d->c5 / sizeof(double)},
+               {d->f6[0], sizeof d->f6 / sizeof(double)},
+               {d->out[0], sizeof d->out / sizeof(double)}};
+    for (const auto &part : all)
+        for (size_t k = 0; k < part.count; k++)
+            if (!(fabs(part.w[k]) <= MOST_WEIGHT))
+                return fail(err,
+                            "backend tensor has weights of 16 bits, at most %g, but this "
+                            "network needs one of %g; backend fused or cuda runs it",
+                            MOST_WEIGHT, part.w[k]);
+    return 0;
+}
+
+/* One of the two halves that make a weight. */
+double term(double w, int second) {
+    const double first = (double)__half2float(__double2half(w));
+    return second ? w - first : first;
 }
 
 uint32_t pack_host(double low, double high) {
@@ -523,14 +615,14 @@ template <class F> void pack_fragment(Fragment *f, F weight) {
 }
 
 /* weight(k, o) for inputs k and outputs o; zero outside. */
-template <int INPUTS, int TILES, class F>
-void pack_dense(Dense<INPUTS, TILES> *d, int outputs, F weight, const double *bias) {
+template <int INPUTS, int TILES, int TERMS, class F>
+void pack_dense(Dense<INPUTS, TILES, TERMS> *d, int outputs, F weight, const double *bias) {
     for (int step = 0; step < d->STEPS; step++)
         for (int tile = 0; tile < WARPS * TILES; tile++)
             pack_fragment(&d->weight[step][tile / TILES][tile % TILES], [&](int k, int n) {
-                k += 16 * step;
+                k += 16 * (step / TERMS);
                 n += 8 * tile;
-                return k < INPUTS && n < outputs ? weight(k, n) : 0.0;
+                return k < INPUTS && n < outputs ? term(weight(k, n), step % TERMS) : 0.0;
             });
     for (int o = 0; o < outputs; o++)
         d->bias[o] = (float)bias[o];
@@ -556,12 +648,15 @@ template <class S> void pack_c1(Weights<S> *w, const folded *d) {
             const int map = window_of(t, i) % C1_MAPS;
             double sum = 0.0; /* bytes come with 1024 added */
             for (double c : d->c1[map])
-                sum += rounded(c);
+                sum += c;
             w->c1_bias[t][i] = (float)(d->c1_bias[map] - 1024.0 * sum);
         }
 }
 
-template <class S> void pack_all(void *memory, const folded *d) {
+template <class S> int pack_all(void *memory, folded *d, lenet5_error *err) {
+    if (check_range(d, err))
+        return -1;
+    round_windows<S>(d);
     Weights<S> *w = (Weights<S> *)memory;
     pack_c1(w, d);
     for (int u = 0; u < 5; u++)
@@ -581,15 +676,16 @@ template <class S> void pack_all(void *memory, const folded *d) {
         d->c5_bias);
     pack_dense(
         &w->f6, F6_SIZE, [d](int k, int o) { return d->f6[o][k]; }, d->f6_bias);
-    for (int step = 0; step < (F6_SIZE + 15) / 16; step++)
+    for (int step = 0; step < OUT_STEPS; step++)
         for (int tile = 0; tile < OUT_TILES; tile++)
             pack_fragment(&w->out[step][tile], [&](int k, int n) {
-                k += 16 * step;
+                k += 16 * (step / 2);
                 n += 8 * tile;
-                return k < F6_SIZE && n < CLASSES ? d->out[n][k] : 0.0;
+                return k < F6_SIZE && n < CLASSES ? term(d->out[n][k], step % 2) : 0.0;
             });
     for (int o = 0; o < CLASSES; o++)
         w->out_bias[o] = (float)d->out_bias[o];
+    return 0;
 }
 
 /* ---- Host: the backend ---- */

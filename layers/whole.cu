@@ -104,32 +104,21 @@ static int upload_weights(whole *s, const family *f, const struct model *m,
         fail(err, "out of memory");
     } else {
         family_fold(f, m, &form, d);
-        s->variant->pack(packed, d);
-        status = upload(s, packed, err);
+        status = s->variant->pack(packed, d, err) ? -1 : upload(s, packed, err);
     }
     free(d);
     free(packed);
     return status;
 }
 
-/* Halves the batch until its images and logits fit. */
 static int allocate_batch(whole *s, int *max_batch, struct lenet5_error *err) {
     const size_t pixels = (size_t)s->variant->side * s->variant->side;
-    for (int batch = *max_batch; batch >= 1; batch /= 2) {
-        cudaError_t status = cudaMalloc((void **)&s->bytes, pixels * batch);
-        if (status == cudaSuccess)
-            status = cudaMalloc((void **)&s->logits, sizeof(float) * CLASSES * batch);
-        if (status == cudaSuccess) {
-            s->max_batch = *max_batch = batch;
-            return 0;
-        }
-        cudaGetLastError();
-        cudaFree(s->bytes);
-        s->bytes = NULL;
-        if (status != cudaErrorMemoryAllocation)
-            return fail(err, "CUDA: %s while allocating a batch", cudaGetErrorString(status));
-    }
-    return fail(err, "out of device memory: even one image does not fit");
+    const struct batch_buffer buffers[] = {{(void **)&s->bytes, pixels},
+                                           {(void **)&s->logits, sizeof(float) * CLASSES}};
+    if (cuda_allocate_batch(buffers, 2, max_batch, err))
+        return -1;
+    s->max_batch = *max_batch;
+    return 0;
 }
 
 static int prepare(whole *s, const struct model *m, int *max_batch, struct lenet5_error *err) {

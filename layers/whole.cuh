@@ -24,8 +24,9 @@ struct whole_arguments {
 struct whole_variant {
     int side, border, soft, max_pool; /* soft: tanh or sigmoid, else relu */
     void (*kernel)(whole_arguments);
-    size_t shared, weights;                          /* bytes */
-    void (*pack)(void *weights, const folded *from); /* weights are zeros before */
+    size_t shared, weights; /* bytes */
+    /* weights are zeros before; what it does not need of *from it may spoil */
+    int (*pack)(void *weights, folded *from, struct lenet5_error *err);
 };
 
 struct whole_kind {
@@ -66,6 +67,25 @@ static __device__ inline void tick(const whole_arguments &a, long long &since, i
         atomicAdd(&a.clock[stage], (unsigned long long)(now - since));
         since = now;
     }
+}
+
+/* 2^x and 1/x of the special function unit: errors of 2 and 1 units in the last place. */
+static __device__ inline float exp2_approx(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+static __device__ inline float reciprocal_approx(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* tanh(z) = 1 - 2 / (1 + 2^x) for x = 2 log2(e) z; absolute error below 3e-7. */
+#define TANH_GAIN 2.8853900817779268
+static __device__ inline float tanh_of_scaled(float x) {
+    return fmaf(reciprocal_approx(1.0f + exp2_approx(x)), -2.0f, 1.0f);
 }
 #endif
 
