@@ -96,7 +96,7 @@ endif
 weights/%.bin: weights/%.h5 $(BUILD)/h5_to_blob
 	@$(BUILD)/h5_to_blob --quiet $< $@
 
-tests: $(TESTS)
+tests: $(TESTS) $(if $(NVCC),bench_gpu)
 
 test: ## install what is missing, build and run every test; ends with a count
 	@scripts/setup.sh test

@@ -288,7 +288,8 @@ static uint8_t *some_images(const char *file, int *n, int pixels) {
 }
 
 /* Logits against the network in double, by n random images or those of a file. A prediction is
-   wrong if it differs and the two were no tie within the bound. */
+   wrong if it differs and the two were no tie within the bound; ties may differ in one image of
+   10,000. */
 static void check_accuracy(const Subject &s, void *state, const struct model *m, double bound,
                            const char *network, const char *file, int n) {
     const int pixels = (int)shape_size(m->input);
@@ -317,7 +318,7 @@ static void check_accuracy(const Subject &s, void *state, const struct model *m,
         differ += a != b;
         wrong += want[i * 10 + a] - want[i * 10 + b] > 2 * bound * size;
     }
-    const int ok = !nan && relative <= bound && !wrong;
+    const int ok = !nan && relative <= bound && !wrong && differ <= std::max(1, n / 10000);
     failures += !ok;
     printf(
         "{\"backend\": \"%s\", \"network\": \"%s\", \"images\": \"%s\", \"check\": "
@@ -600,7 +601,7 @@ static void measure_limits(void) {
 static void *open_or_exit(const Subject &s, const struct model *m, int batch) {
     struct lenet5_error err;
     void *state = NULL;
-    if (s.backend->open(&state, m, &batch, &err)) {
+    if (s.backend->open(&state, m, 0, &batch, &err)) {
         printf("{\"backend\": \"%s\", \"error\": \"%s\"}\n", s.name, err.message);
         exit(1);
     }
