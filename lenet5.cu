@@ -958,19 +958,24 @@ enum { COMPARE_BATCH = 1000, CPU_REPEATS = 3, GPU_REPEATS = 23, GPU_WARM = 3 };
 /* The backends whose single layers are timed: columns of the table. */
 enum column { REFERENCE, SIMD, GPU, COLUMNS };
 
+/* How near a GPU came to what it can do. */
+struct limits {
+    double share[RESOURCES]; /* of what it could have given meanwhile */
+    int binds;               /* the resource with the largest share */
+};
+
 struct layer_result {
     double us[COLUMNS];  /* median time per image; -1 where the column has no backend */
     double error, bound; /* largest difference from the reference, and what it may be there */
-    double share[RESOURCES]; /* of what the GPU can do at most, while it runs this row */
-    int binds;               /* the resource with the largest share */
+    struct limits limits;
     int ok;
 };
 
 /* Where the time goes inside a kernel that is a whole network. */
 struct stage_result {
     const struct backend *backend;
-    double us[STAGES];  /* per image, its clock's own time included */
-    double fma[STAGES]; /* share of the multiply-adds that the GPU could do meanwhile */
+    struct limits limits[STAGES];
+    double us[STAGES]; /* per image, its clock's own time included */
 };
 
 struct backend_result {
@@ -1012,15 +1017,13 @@ static void check_layer(const float *want, const float *got, const float *bound,
     }
 }
 
-/* What the GPU's row took of each resource, of the most that it could have taken meanwhile. */
-static void find_shares(const struct comparison *c, const struct layer *l,
-                        struct layer_result *r) {
-    double cost[RESOURCES];
-    c->columns[GPU]->cost(l, c->n, cost);
+/* cost is of an image, us its time; a resource whose rate is not known has share 0. */
+static void find_limits(const struct device *gpu, const double cost[RESOURCES], double us,
+                        struct limits *limits) {
     for (int k = 0; k < RESOURCES; k++) {
-        r->share[k] = cost[k] / (1e-6 * r->us[GPU] * c->gpu.rate[k]);
-        if (r->share[k] > r->share[r->binds])
-            r->binds = k;
+        limits->share[k] = gpu->rate[k] > 0 ? cost[k] / (1e-6 * us * gpu->rate[k]) : 0;
+        if (limits->share[k] > limits->share[limits->binds])
+            limits->binds = k;
     }
 }
 
@@ -1052,8 +1055,11 @@ static int compare_layer(struct comparison *c, void **states, int row, const flo
         if (k != REFERENCE)
             check_layer(y, got, bound, count, r);
     }
-    if (c->columns[GPU])
-        find_shares(c, l, r);
+    if (c->columns[GPU]) {
+        double cost[RESOURCES];
+        c->columns[GPU]->cost(l, c->n, cost);
+        find_limits(&c->gpu, cost, r->us[GPU], &r->limits);
+    }
     return 0;
 }
 
@@ -1179,33 +1185,29 @@ static int compare_backends(struct comparison *c, const struct options *o,
     return rc;
 }
 
-/* The clocks inside kernels that are whole networks; the k-th row with weights is stage k + 1.
- */
+/* The clocks inside kernels that are whole networks. */
 static int compare_stages(struct comparison *c, const struct dataset *set,
                           struct lenet5_error *err) {
     for (const struct backend *const *b = backends; *b; b++) {
         struct stage_result *r = &c->stages[c->stage_count];
         const struct model *m = &c->model;
-        int n = (int)c->images, stage = STAGE_C1, rc = 0;
+        struct kernel_stage stages[STAGES];
+        int n = (int)c->images, rc = 0;
         struct lenet5_error ignored;
         void *state = NULL;
         if (!(*b)->stages || (*b)->device(&c->gpu, &ignored) ||
             (*b)->open(&state, m, 0, &n, &ignored))
             continue;
         for (int k = 0; k < 2 && !rc; k++) /* once to warm up */
-            rc = (*b)->stages(state, set->images, n, r->us, err);
+            rc = (*b)->stages(state, set->images, n, stages, err);
         (*b)->close(state);
         if (rc)
             return -1;
         r->backend = *b;
-        for (int k = 0; k < STAGES; k++)
-            r->us[k] *= 1e6 / n;
-        for (int k = 0; k < m->count && stage < STAGES; k++)
-            if (m->layers[k].weights) {
-                r->fma[stage] = (double)layer_macs(&m->layers[k]) /
-                                (1e-6 * r->us[stage] * c->gpu.rate[RESOURCE_FMA]);
-                stage++;
-            }
+        for (int k = 0; k < STAGES; k++) {
+            r->us[k] = 1e6 * stages[k].seconds / n;
+            find_limits(&c->gpu, stages[k].cost, r->us[k], &r->limits[k]);
+        }
         c->stage_count++;
     }
     return 0;
@@ -1237,7 +1239,8 @@ static const char *shape_text(struct shape s, char text[48]) {
     return text;
 }
 
-static const char *const RESOURCE_NAMES[RESOURCES] = {"fma", "special", "shared", "memory"};
+static const char *const RESOURCE_NAMES[RESOURCES] = {"fma", "tensor", "special", "shared",
+                                                      "memory"};
 static const char *const STAGE_NAMES[STAGES] = {"input", "C1+S2", "C3+S4", "C5", "F6", "OUT"};
 
 /* Times of the columns and how much faster the GPU is; "-" where there is no such column. */
@@ -1254,14 +1257,21 @@ static void print_times(const double us[COLUMNS]) {
             printf(" %7.0fx", us[k] / us[GPU]);
 }
 
+/* "fma 61 %" */
+static const char *limit_text(const struct limits *limits, char text[32]) {
+    snprintf(text, 32, "%s %.0f %%", RESOURCE_NAMES[limits->binds],
+             100 * limits->share[limits->binds]);
+    return text;
+}
+
 static void print_layer_result(const struct layer *l, const struct layer_result *r) {
-    char shape[48];
+    char shape[48], text[32];
     printf("%-20s %-9s %9s", l->name, shape_text(l->out, shape),
            thousands((long long)layer_macs(l)));
     print_times(r->us);
     printf(" %9.1e %9.1e  %-5s", r->error, r->bound, r->ok ? "ok" : "WRONG");
     if (r->us[GPU] >= 0)
-        printf(" %s %.0f %%", RESOURCE_NAMES[r->binds], 100 * r->share[r->binds]);
+        printf(" %s", limit_text(&r->limits, text));
     printf("\n");
 }
 
@@ -1274,11 +1284,13 @@ static void print_stages(const struct comparison *c) {
         printf("%s\n%-10s",
                k ? ""
                  : "\ninside a kernel, by its own clock: ns per image (share of "
-                   "the kernel, of the FMA limit)\n",
+                   "the kernel; of which limit)\n",
                r->backend->name);
-        for (int j = 0; j < STAGES; j++)
-            printf(" %s %.1f (%.0f %%, %.0f %%)", STAGE_NAMES[j], 1e3 * r->us[j],
-                   100 * r->us[j] / sum, 100 * r->fma[j]);
+        for (int j = 0; j < STAGES; j++) {
+            char text[32];
+            printf(" %s %.2f (%.0f %%; %s)", STAGE_NAMES[j], 1e3 * r->us[j],
+                   100 * r->us[j] / sum, limit_text(&r->limits[j], text));
+        }
     }
     printf(c->stage_count ? "\n" : "");
 }
@@ -1352,12 +1364,12 @@ static json_t *number_or_null(int there, double value) { /* JSON has no NaN */
 }
 
 /* Shares by resource and the one that binds, or null without a GPU. */
-static json_t *shares_json(const struct layer_result *r) {
-    if (r->us[GPU] < 0)
+static json_t *limits_json(int there, const struct limits *limits) {
+    if (!there)
         return json_null();
-    json_t *json = json_pack("{s:s}", "binds", RESOURCE_NAMES[r->binds]);
+    json_t *json = json_pack("{s:s}", "binds", RESOURCE_NAMES[limits->binds]);
     for (int k = 0; k < RESOURCES; k++)
-        json_object_set_new(json, RESOURCE_NAMES[k], json_real(r->share[k]));
+        json_object_set_new(json, RESOURCE_NAMES[k], number_or_null(1, limits->share[k]));
     return json;
 }
 
@@ -1365,10 +1377,10 @@ static json_t *stages_json(const struct comparison *c) {
     json_t *list = json_array();
     for (int k = 0; k < c->stage_count; k++)
         for (int j = 0; j < STAGES; j++)
-            json_array_append_new(list, json_pack("{s:s, s:s, s:f, s:f}", "backend",
-                                                  c->stages[k].backend->name, "stage",
-                                                  STAGE_NAMES[j], "us", c->stages[k].us[j],
-                                                  "fma", c->stages[k].fma[j]));
+            json_array_append_new(
+                list, json_pack("{s:s, s:s, s:f, s:o}", "backend", c->stages[k].backend->name,
+                                "stage", STAGE_NAMES[j], "us", c->stages[k].us[j], "limits",
+                                limits_json(1, &c->stages[k].limits[j])));
     return list;
 }
 
@@ -1385,7 +1397,7 @@ static json_t *comparison_json(const struct comparison *c, const struct options 
                               "cpu_us", r->us[REFERENCE], "simd_us", r->us[SIMD], "gpu_us",
                               number_or_null(r->us[GPU] >= 0, r->us[GPU]), "max_abs_error",
                               number_or_null(1, r->error), "bound", number_or_null(1, r->bound),
-                              "ok", r->ok, "limits", shares_json(r)));
+                              "ok", r->ok, "limits", limits_json(r->us[GPU] >= 0, &r->limits)));
     }
     for (int k = 0; k < c->backend_count; k++) {
         const struct backend_result *r = &c->backends[k];

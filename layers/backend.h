@@ -16,8 +16,9 @@ extern "C" {
 
 /* What a computation on the GPU may be short of. */
 enum resource {
-    RESOURCE_FMA,     /* multiply-adds */
-    RESOURCE_SPECIAL, /* exponentials and reciprocals: a tanh takes one of each */
+    RESOURCE_FMA,     /* multiply-adds of float32 */
+    RESOURCE_TENSOR,  /* multiply-adds of halves on tensor cores, those with filling too */
+    RESOURCE_SPECIAL, /* exponentials and reciprocals, one of each for a tanh; tanh itself */
     RESOURCE_SHARED,  /* bytes through shared memory, 128 for each access of a warp */
     RESOURCE_MEMORY,  /* bytes to and from device memory */
     RESOURCES
@@ -30,11 +31,17 @@ struct device {
     int driver;       /* CUDA driver's version: 13000 is 13.0 */
     int multiprocessors;
     size_t memory_total, memory_free; /* bytes */
-    double rate[RESOURCES];           /* most that it can do, per second, at its top clock */
+    double rate[RESOURCES];           /* most that it can do, per second, at its top clock; 0 if
+                                         not known */
 };
 
 /* Stages of a kernel that is a whole LeNet-5: input, C1 with S2, C3 with S4, C5, F6, OUT. */
 enum { STAGE_INPUT, STAGE_C1, STAGE_C3, STAGE_C5, STAGE_F6, STAGE_OUT, STAGES };
+
+struct kernel_stage {
+    double seconds;         /* of a batch */
+    double cost[RESOURCES]; /* of an image, counted from the kernel's code */
+};
 
 #define EXACT 1e-4
 
@@ -82,7 +89,7 @@ struct backend {
 
     /* Runs n images (1 to max_batch) with a clock inside the kernel: the seconds that it spent
        in each stage. The clock costs time itself. NULL where there is no such clock. */
-    int (*stages)(void *state, const uint8_t *bytes, int n, double seconds[STAGES],
+    int (*stages)(void *state, const uint8_t *bytes, int n, struct kernel_stage stages[STAGES],
                   struct lenet5_error *err);
 };
 

@@ -32,7 +32,8 @@ static __global__ void scale_kernel(const uint8_t *bytes, float *x, size_t size,
 }
 
 /* Per multiprocessor and clock: 64 or 128 multiply-adds, 16 special functions, 128 bytes of
-   shared memory (CUDA C++ Programming Guide, arithmetic instructions). */
+   shared memory (CUDA C++ Programming Guide, arithmetic instructions). mma.sync gives 1,024 in
+   the A100 (its whitepaper) and the H200 (measured by tests/bench_gpu.cu --limits). */
 static int find_rates(struct device *d, struct lenet5_error *err) {
     int id, clock, memory_clock, bus; /* kHz, kHz, bits */
     CUDA_TRY(cudaGetDevice(&id));
@@ -42,6 +43,8 @@ static int find_rates(struct device *d, struct lenet5_error *err) {
     const double clocks = 1e3 * clock * d->multiprocessors;
     const int lanes = d->major < 8 || (d->major == 8 && d->minor == 0) ? 64 : 128;
     d->rate[RESOURCE_FMA] = clocks * lanes;
+    d->rate[RESOURCE_TENSOR] =
+        clocks * (d->minor == 0 && (d->major == 8 || d->major == 9) ? 1024 : 0);
     d->rate[RESOURCE_SPECIAL] = clocks * 16;
     d->rate[RESOURCE_SHARED] = clocks * 128;
     d->rate[RESOURCE_MEMORY] = 2e3 * memory_clock * bus / 8; /* two transfers a clock */
@@ -293,6 +296,7 @@ static void cuda_cost(const struct layer *l, int n, double cost[RESOURCES]) {
     const int special = l->activation != ACT_LINEAR && l->activation != ACT_RELU;
     const double outputs = (double)shape_size(l->out), inputs = (double)shape_size(l->in);
     cost[RESOURCE_FMA] = (double)layer_macs(l);
+    cost[RESOURCE_TENSOR] = 0;
     cost[RESOURCE_SPECIAL] = special ? 2 * outputs : 0;
     cost[RESOURCE_SHARED] = 0;
     cost[RESOURCE_MEMORY] = 4 * (inputs + outputs + (double)(l->weights + l->biases) / n);

@@ -522,13 +522,48 @@ template <class S> int pack(void *memory, folded *d, lenet5_error *) {
     return 0;
 }
 
+/* ---- Host: what it takes ---- */
+
+/* Bytes through shared memory by a dense layer, for a tile: 128 for each of its threads' reads,
+   as neighbours read the same, and 512 for a warp's sums, which differ; then four sums, a bias
+   and an output for each output. */
+template <class D> constexpr double dense_traffic() {
+    return WARPS * (2 * 128 * D::STEPS + 512 * D::PER) + 4 * (WARPS + 2) * D::COLUMNS * IMAGES;
+}
+
+/* As cost in backend.h, a half-warp's access to shared memory counting as 64 bytes. */
+template <class S, bool SOFT, bool MAX> void count(kernel_stage stages[STAGES]) {
+    constexpr int SPECIAL = !SOFT ? 0 : 2, POOLED = MAX || !SOFT ? SPECIAL : 5;
+    constexpr int HALF = S::C1_SIDE / 2, WORDS = (HALF + 4 - S::BORDER + 3) / 4;
+    using W = Weights<S>;
+    double *input = stages[STAGE_INPUT].cost, *out = stages[STAGE_OUT].cost;
+    double *c1 = stages[STAGE_C1].cost, *c3 = stages[STAGE_C3].cost;
+    double *c5 = stages[STAGE_C5].cost, *f6 = stages[STAGE_F6].cost;
+    input[RESOURCE_MEMORY] = input[RESOURCE_SHARED] = S::PIXELS;
+    c1[RESOURCE_FMA] = C1_MAPS * WINDOW * S::C1_SIDE * S::C1_SIDE;
+    c1[RESOURCE_SPECIAL] = POOLED * C1_MAPS * S::P * S::P;
+    c1[RESOURCE_SHARED] = 4.0 * S::P * 64 * (6 * WORDS + 3 * (7 + HALF / 2)) / IMAGES;
+    c3[RESOURCE_FMA] = C3_MAPS * C1_MAPS * WINDOW * S::C3_SIDE * S::C3_SIDE;
+    c3[RESOURCE_SPECIAL] = POOLED * C3_MAPS * S::Q * S::Q;
+    c3[RESOURCE_SHARED] = 4.0 * S::Q * 64 * (5 * C1_MAPS * (2 * S::P + 5) + 4 * S::Q) / IMAGES;
+    c5[RESOURCE_FMA] = decltype(W::c5)::ROWS * decltype(W::c5)::COLUMNS;
+    c5[RESOURCE_SPECIAL] = SPECIAL * C5_SIZE;
+    c5[RESOURCE_SHARED] = dense_traffic<decltype(W::c5)>() / IMAGES;
+    f6[RESOURCE_FMA] = decltype(W::f6)::ROWS * decltype(W::f6)::COLUMNS;
+    f6[RESOURCE_SPECIAL] = SPECIAL * decltype(W::f6)::COLUMNS;
+    f6[RESOURCE_SHARED] = dense_traffic<decltype(W::f6)>() / IMAGES;
+    out[RESOURCE_FMA] = decltype(W::out)::ROWS * decltype(W::out)::COLUMNS;
+    out[RESOURCE_SHARED] = dense_traffic<decltype(W::out)>() / IMAGES;
+    out[RESOURCE_MEMORY] = sizeof(float) * CLASSES;
+}
+
 /* ---- Host: the backend ---- */
 
 #define VARIANT(side, border, soft, max)                                                       \
     {                                                                                          \
         side, border, soft, max, fused_kernel<Shape<side, border>, soft, max>,                 \
             sizeof(Shared<Shape<side, border>>), sizeof(Weights<Shape<side, border>>),         \
-            pack<Shape<side, border>>                                                          \
+            pack<Shape<side, border>>, count<Shape<side, border>, soft, max>                   \
     }
 #define VARIANTS(side, border)                                                                 \
     VARIANT(side, border, true, false), VARIANT(side, border, true, true),                     \

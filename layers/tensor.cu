@@ -688,13 +688,46 @@ template <class S> int pack_all(void *memory, folded *d, lenet5_error *err) {
     return 0;
 }
 
+/* ---- Host: what it takes ---- */
+
+enum { MMA = 16 * 8 * 16 }; /* multiply-adds of an instruction */
+
+/* A dense layer, for an image: products, and reads by ldmatrix and stores of its outputs. */
+template <class D> void count_dense(double *cost, int special) {
+    cost[RESOURCE_TENSOR] = 2.0 * MMA * D::STEPS * WARPS * D::TILES / IMAGES;
+    cost[RESOURCE_SPECIAL] = special * D::OUTPUTS;
+    cost[RESOURCE_SHARED] =
+        (2.0 * 512 * D::STEPS / D::TERMS + 4 * 128 * D::TILES) * WARPS / IMAGES;
+}
+
+/* As cost in backend.h. */
+template <class S, bool SOFT, bool MAX> void count(kernel_stage stages[STAGES]) {
+    constexpr int TANHS = !SOFT ? 0 : MAX ? 1 : 4; /* of a pooling window */
+    constexpr int HALF = S::P / 2;
+    double *input = stages[STAGE_INPUT].cost, *out = stages[STAGE_OUT].cost;
+    double *c1 = stages[STAGE_C1].cost, *c3 = stages[STAGE_C3].cost;
+    input[RESOURCE_MEMORY] = input[RESOURCE_SHARED] = S::PIXELS;
+    c1[RESOURCE_TENSOR] = (double)MMA * HALF * HALF * C1_STEPS * C1_TILES / WARP_IMAGES;
+    c1[RESOURCE_SPECIAL] = TANHS * C1_MAPS * S::P * S::P;
+    c1[RESOURCE_SHARED] = 128.0 * HALF * (4 * (HALF + 2) + 4 * HALF) / WARP_IMAGES;
+    c3[RESOURCE_TENSOR] =
+        (double)MMA * S::Q * S::C3_SIDE * 5 * C3_STEPS * C3_TILES / WARP_IMAGES;
+    c3[RESOURCE_SPECIAL] = TANHS * C3_MAPS * S::Q * S::Q;
+    c3[RESOURCE_SHARED] = 128.0 * S::Q * (4 * C3_STEPS * S::P + C3_TILES * S::Q) / WARP_IMAGES;
+    count_dense<decltype(Weights<S>::c5)>(stages[STAGE_C5].cost, SOFT ? 2 : 0);
+    count_dense<decltype(Weights<S>::f6)>(stages[STAGE_F6].cost, SOFT ? 2 : 0);
+    out[RESOURCE_TENSOR] = (double)MMA * OUT_STEPS * WARPS / IMAGES;
+    out[RESOURCE_SHARED] = 512.0 * OUT_STEPS / 2 * WARPS / IMAGES;
+    out[RESOURCE_MEMORY] = sizeof(float) * CLASSES;
+}
+
 /* ---- Host: the backend ---- */
 
 #define VARIANT(side, border, soft, max)                                                       \
     {                                                                                          \
         side, border, soft, max, tensor_kernel<Shape<side, border>, soft, max>,                \
             sizeof(Shared<Shape<side, border>>), sizeof(Weights<Shape<side, border>>),         \
-            pack_all<Shape<side, border>>                                                      \
+            pack_all<Shape<side, border>>, count<Shape<side, border>, soft, max>               \
     }
 #define VARIANTS(side, border)                                                                 \
     VARIANT(side, border, true, false), VARIANT(side, border, true, true),                     \

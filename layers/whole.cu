@@ -226,7 +226,7 @@ int whole_run(void *state, const uint8_t *bytes, const float *floats, int n, flo
     return run(s, bytes, n, logits, NULL, timing, err);
 }
 
-int whole_stages(void *state, const uint8_t *bytes, int n, double seconds[STAGES],
+int whole_stages(void *state, const uint8_t *bytes, int n, kernel_stage stages[STAGES],
                  struct lenet5_error *err) {
     whole *s = (whole *)state;
     struct lenet5_timing timing = {};
@@ -237,7 +237,9 @@ int whole_stages(void *state, const uint8_t *bytes, int n, double seconds[STAGES
     CUDA_TRY(cudaMemcpy(cycles, s->clock, sizeof cycles, cudaMemcpyDeviceToHost));
     for (unsigned long long c : cycles)
         sum += c;
+    memset(stages, 0, STAGES * sizeof *stages);
+    s->variant->count(stages);
     for (int k = 0; k < STAGES; k++)
-        seconds[k] = timing.compute * (double)cycles[k] / (double)(sum ? sum : 1);
+        stages[k].seconds = timing.compute * (double)cycles[k] / (double)(sum ? sum : 1);
     return 0;
 }

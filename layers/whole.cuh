@@ -27,6 +27,7 @@ struct whole_variant {
     size_t shared, weights; /* bytes */
     /* weights are zeros before; what it does not need of *from it may spoil */
     int (*pack)(void *weights, folded *from, struct lenet5_error *err);
+    void (*count)(kernel_stage stages[STAGES]); /* fills in cost; zeros before */
 };
 
 struct whole_kind {
@@ -56,7 +57,7 @@ int whole_run_device(void *state, const uint8_t *bytes, int n, float *logits, vo
 
 /* Runs one batch, in host memory, with the clock on: the kernel's seconds, divided among its
    stages. The clock costs time itself, so this is not how fast the kernel is. */
-int whole_stages(void *state, const uint8_t *bytes, int n, double seconds[STAGES],
+int whole_stages(void *state, const uint8_t *bytes, int n, kernel_stage stages[STAGES],
                  struct lenet5_error *err);
 
 #ifdef __CUDACC__

@@ -473,16 +473,16 @@ template <class F> static double median_seconds(F launch, int launches) {
 
 static void time_stages(const Subject &s, void *state, const uint8_t *bytes, int n) {
     std::vector<uint8_t> host((size_t)n * 784);
-    double seconds[STAGES];
+    struct kernel_stage stages[STAGES];
     struct lenet5_error err;
     TRY(cudaMemcpy(host.data(), bytes, host.size(), cudaMemcpyDeviceToHost));
     for (int k = 0; k < 2; k++) /* the first is for warming up */
-        if (whole_stages(state, host.data(), n, seconds, &err))
+        if (whole_stages(state, host.data(), n, stages, &err))
             printf("{\"error\": \"%s\"}\n", err.message);
     printf("{\"backend\": \"%s\", \"stages_us\": {", s.name);
     static const char *const names[STAGES] = {"input", "C1", "C3", "C5", "F6", "OUT"};
     for (int k = 0; k < STAGES; k++)
-        printf("%s\"%s\": %.1f", k ? ", " : "", names[k], 1e6 * seconds[k]);
+        printf("%s\"%s\": %.1f", k ? ", " : "", names[k], 1e6 * stages[k].seconds);
     printf("}, \"n\": %d}\n", n);
 }
 
