@@ -45,7 +45,7 @@ struct Subject {
 
 static const Subject subjects[] = {
     {"fused", &backend_fused, 1e-5, 4e-5},
-    {"tensor", &backend_tensor, 1e-3, 1e-1},
+    {"tensor", &backend_tensor, 1e-3, 5e-2},
     {"cuda", &backend_cuda, 0, 0},
 };
 
@@ -288,8 +288,8 @@ static uint8_t *some_images(const char *file, int *n, int pixels) {
 }
 
 /* Logits against the network in double, by n random images or those of a file. A prediction is
-   wrong if it differs and the two were no tie within the bound; ties may differ in one image of
-   10,000. */
+   wrong if it differs and the two were no tie within the bound; of real images, one in 10,000
+   may be such a tie. */
 static void check_accuracy(const Subject &s, void *state, const struct model *m, double bound,
                            const char *network, const char *file, int n) {
     const int pixels = (int)shape_size(m->input);
@@ -318,7 +318,8 @@ static void check_accuracy(const Subject &s, void *state, const struct model *m,
         differ += a != b;
         wrong += want[i * 10 + a] - want[i * 10 + b] > 2 * bound * size;
     }
-    const int ok = !nan && relative <= bound && !wrong && differ <= std::max(1, n / 10000);
+    const int ok =
+        !nan && relative <= bound && !wrong && (!file || differ <= std::max(1, n / 10000));
     failures += !ok;
     printf(
         "{\"backend\": \"%s\", \"network\": \"%s\", \"images\": \"%s\", \"check\": "
