@@ -3,19 +3,21 @@
 #
 # gpu_check.sh - everything that only a machine with a GPU can tell, in one go: `make gpu-check`.
 #
-#     BUILD=build/cuda scripts/gpu_check.sh [FOLDER]        default build/gpu
+#     BUILD=build/cuda scripts/gpu_check.sh [FOLDER [checks|figures]]     default build/gpu, both
 #
 # Runs the programs that are built in $BUILD and builds nothing, so that they may come from a
-# machine without a GPU: the kernel and network tests on the GPU, the same under the four tools
-# of compute-sanitizer, the predictions on both data sets, and --compare. FOLDER gets
-# gpu_report.txt, which names device, driver and date, gpu_compare.json and eval.txt;
-# scripts/readme.py FOLDER puts them into the README. Exit 1 if anything failed.
+# machine without a GPU. Checks: the tests on the GPU, every kernel under the four tools of
+# compute-sanitizer, every member of the family, predictions on both data sets. Figures:
+# --eval, --compare, --bench, and scripts/bench_gpu.py with the peers that are installed. FOLDER
+# gets gpu_report.txt, which names device, driver and date, and what scripts/readme.py FOLDER
+# puts into the README. Exit 1 if anything failed.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
 BUILD=${BUILD:-build/cuda}
 export H5_TO_BLOB=$BUILD/h5_to_blob
 FOLDER=${1:-build/gpu}
+DATA=${LENET5_DATA:-fashion_mnist/data}
 REPORT=$FOLDER/gpu_report.txt
 failures=0
 
@@ -36,6 +38,37 @@ check() {
     fi
 }
 
+# Small batches, as the tools slow kernels down a hundredfold, and all at once: nothing is timed.
+sanitize() {
+    local tool program name status=0
+    local -A running=()
+    for tool in memcheck racecheck initcheck synccheck; do
+        for program in "test_layers" "test_device" "bench_gpu --quick --family"; do
+            name=$tool-${program%% *}
+            # shellcheck disable=SC2086 # the program's options
+            LENET5_QUICK=1 timeout 400 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+                "$BUILD"/tests/$program >"$FOLDER/$name.txt" 2>&1 &
+            running[$name]=$!
+        done
+    done
+    for name in "${!running[@]}"; do
+        if wait "${running[$name]}"; then
+            echo "clean: $name"
+        else
+            status=1
+            echo "NOT clean: $name"
+            cat "$FOLDER/$name.txt"
+        fi
+        rm -f "$FOLDER/$name.txt"
+    done
+    return "$status"
+}
+
+# Images as bench_gpu wants them, not compressed.
+unpacked() {
+    gzip -dc "$DATA/$1/t10k-images-idx3-ubyte.gz" >"$FOLDER/$1.idx" && printf '%s' "$FOLDER/$1.idx"
+}
+
 mkdir -p "$FOLDER"
 : >"$REPORT"
 say "lenet5 GPU check, $(date -u +%Y-%m-%d)"
@@ -45,34 +78,46 @@ if ! nvidia-smi --query-gpu=name,driver_version,compute_cap,clocks.sm,clocks.mem
     exit 1
 fi
 
-for program in layers network device simd golden; do
-    [ -x "$BUILD/tests/test_$program" ] && check "test_$program" "$BUILD/tests/test_$program"
-done
-
-# The sanitizers slow a kernel down a hundredfold; a few hundred images reach all of its code.
-if command -v compute-sanitizer >/dev/null; then
-    for tool in memcheck racecheck initcheck synccheck; do
-        check "compute-sanitizer $tool, --eval" compute-sanitizer --tool "$tool" \
-            --error-exitcode 9 "$BUILD/lenet5" --eval --backend cuda --limit 300 --batch 128 --quiet
-        check "compute-sanitizer $tool, test_layers" timeout 150 \
-            compute-sanitizer --tool "$tool" --error-exitcode 9 "$BUILD/tests/test_layers"
-        check "compute-sanitizer $tool, test_device" timeout 150 env LENET5_QUICK=1 \
-            compute-sanitizer --tool "$tool" --error-exitcode 9 "$BUILD/tests/test_device"
+checks() {
+    local program blob dataset
+    for program in layers network device simd golden; do
+        [ -x "$BUILD/tests/test_$program" ] &&
+            check "test_$program" "$BUILD/tests/test_$program"
     done
-else
-    say "compute-sanitizer is not here: its checks are left out"
-fi
-
-for blob in weights/*.bin; do
+    if command -v compute-sanitizer >/dev/null; then
+        check "compute-sanitizer" sanitize
+    else
+        say "compute-sanitizer is not here: its checks are left out"
+    fi
+    check "every member of the family" "$BUILD/tests/bench_gpu" --check --family
     for dataset in mnist fashion_mnist; do
-        check "$blob on $dataset" "$BUILD/lenet5" --compare --weights "$blob" \
-            --dataset "$dataset"
+        blob=weights/lenet5_$dataset.bin
+        check "$blob, every backend" "$BUILD/lenet5" --compare --weights "$blob"
+        check "$blob, against float64" "$BUILD/tests/bench_gpu" --check --blob "$blob" \
+            --images "$(unpacked "$dataset")"
     done
-done
-check "figures for the README" sh -c \
-    "'$BUILD/lenet5' --eval >'$FOLDER/eval.txt' &&
-     '$BUILD/lenet5' --compare --batch 10000 --json >'$FOLDER/gpu_compare.json'"
+}
+
+figures() {
+    check "figures of the command" sh -c \
+        "'$BUILD/lenet5' --eval >'$FOLDER/eval.txt' &&
+         '$BUILD/lenet5' --compare --batch 10000 --json >'$FOLDER/gpu_compare.json' &&
+         '$BUILD/lenet5' --bench --json >'$FOLDER/bench.json'"
+    check "against peers" python3 scripts/bench_gpu.py --bench "$BUILD/tests/bench_gpu" \
+        --out "$FOLDER" --blob weights/lenet5_mnist.bin --images "$(unpacked mnist)"
+}
+
+case ${2:-both} in
+checks) checks ;;
+figures) figures ;;
+both)
+    checks
+    figures
+    ;;
+*) say "FAILED: '$2' is neither checks nor figures" && failures=1 ;;
+esac
+rm -f "$FOLDER"/*.idx
 
 say "" "$failures failures"
-tail -n 60 "$REPORT"
+grep -E '^(ok|FAILED):' "$REPORT"
 exit $((failures > 0))

@@ -149,6 +149,38 @@ static void allocates_nothing(void **state) {
     lenet5_close(net);
 }
 
+/* With little device memory left, a large batch is granted smaller, and right, or refused. */
+static void short_of_memory(void **state) {
+    enum { BLOCKS = 64, ASKED = 1 << 22, LEFT = 256 << 20 };
+    static float want[33 * CLASSES], got[33 * CLASSES];
+    struct lenet5_options options = {(const char *)*state, ASKED, 0};
+    struct lenet5_error err;
+    void *block[BLOCKS];
+    size_t left, total;
+    int count = 0;
+    if (quick)
+        skip();
+    struct lenet5 *net = open_or_skip((const char *)*state);
+    assert_int_equal(lenet5_run(net, host_images, 33, want, NULL), 0);
+    lenet5_close(net);
+    for (CHECK(cudaMemGetInfo(&left, &total)); left > LEFT && count < BLOCKS; count++) {
+        CHECK(cudaMalloc(&block[count], count ? left / 2 : left - LEFT));
+        CHECK(cudaMemGetInfo(&left, &total));
+    }
+    if (lenet5_open(&net, WEIGHTS, &options, &err)) {
+        assert_non_null(strstr(err.message, "memory"));
+    } else {
+        assert_in_range(lenet5_info(net)->max_batch, 1, ASKED / 2);
+        assert_non_null(strstr(lenet5_info(net)->backend_note, "device memory is short"));
+        memset(got, 0xff, sizeof got);
+        assert_int_equal(lenet5_run(net, host_images, 33, got, NULL), 0);
+        assert_memory_equal(got, want, sizeof want);
+        lenet5_close(net);
+    }
+    while (count)
+        CHECK(cudaFree(block[--count]));
+}
+
 static void refusals(void **state) {
     struct lenet5 *net = open_or_skip((const char *)*state);
     struct lenet5_error err;
@@ -187,8 +219,7 @@ static void *work(void *argument) {
     w->wrong = lenet5_open(&net, WEIGHTS, &options, NULL) != 0;
     for (int k = 0; k < (quick ? 2 : 20) && !w->wrong; k++) {
         memset(got, 0xff, size);
-        w->wrong =
-            lenet5_run(net, host_images, MAX_BATCH, got, NULL) || memcmp(got, w->want, size);
+        w->wrong = lenet5_run(net, host_images, n, got, NULL) || memcmp(got, w->want, size);
     }
     lenet5_close(net);
     free(got);
@@ -221,6 +252,7 @@ int main(void) {
     } claims[] = {{"same bits as lenet5_run", same_bits_as_run},
                   {"in a CUDA graph", in_a_graph},
                   {"allocates nothing", allocates_nothing},
+                  {"short of memory", short_of_memory},
                   {"refusals", refusals},
                   {"several threads", several_threads}};
     static char names[64][96];
