@@ -153,17 +153,24 @@ $(BUILD)/lenet5.cu.o: lenet5.cu
 	$(call say,cc  )$(CC) -x c $(C_FLAGS) $(CFLAGS) $(CPPFLAGS) -c $< -o $@
 endif
 
-$(BUILD)/liblenet5.a: $(LIBRARY)
+# All of it, for the project's own programs.
+$(BUILD)/layers.a: $(LIBRARY)
 	@rm -f $@
 	$(call say,ar  )ar rcs $@ $^
+
+# For embedders: one object whose only global names are lenet5_*, as in the shared library.
+$(BUILD)/liblenet5.a: $(LIBRARY)
+	@rm -f $@
+	$(call say,ar  )$(CC) -r -nostdlib -o $(@:.a=.o) $^ && objcopy --localize-hidden $(@:.a=.o) && \
+	    ar rcs $@ $(@:.a=.o)
 
 $(BUILD)/liblenet5.so: $(LIBRARY)
 	$(call say,ld  )$(CC) -shared -Wl,-soname,liblenet5.so $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) -lz -lm
 
-$(BUILD)/lenet5: $(COMMAND) $(BUILD)/liblenet5.a
+$(BUILD)/lenet5: $(COMMAND) $(BUILD)/layers.a
 	$(call say,ld  )$(CC) $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) $(call pkg,--libs,jansson) -lz -lm
 
-$(BUILD)/h5_to_blob: $(CONVERTER) $(BUILD)/liblenet5.a
+$(BUILD)/h5_to_blob: $(CONVERTER) $(BUILD)/layers.a
 	$(call say,ld  )$(CC) $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) $(CONVERTER_LIBS)
 
 # A test is one program; what it does not use of the converter is not linked.
@@ -175,18 +182,18 @@ $(BUILD)/converter.a: $(TEST_PARTS)
 
 link_test = $(CC) $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) $(CONVERTER_LIBS) -lcmocka
 
-$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.c.o $(BUILD)/converter.a $(BUILD)/liblenet5.a
+$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.c.o $(BUILD)/converter.a $(BUILD)/layers.a
 	$(call say,ld  )$(link_test)
 
-$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.cu.o $(BUILD)/liblenet5.a
+$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.cu.o $(BUILD)/layers.a
 	$(call say,ld  )$(link_test)
 
 # Checks and times the whole-network kernels on the device; C++ for its threads.
 bench_gpu: $(BUILD)/tests/bench_gpu
-$(BUILD)/tests/bench_gpu: $(BUILD)/tests/bench_gpu.cu.o $(BUILD)/liblenet5.a
+$(BUILD)/tests/bench_gpu: $(BUILD)/tests/bench_gpu.cu.o $(BUILD)/layers.a
 	$(call say,ld  )$(CC) $(LD_FLAGS) $(LDFLAGS) -o $@ $^ $(CUDA_LIBS) -lstdc++ -lz -lm
 
-$(BUILD)/fuzz_%: $(BUILD)/tests/fuzz_%.c.o $(BUILD)/converter.a $(BUILD)/liblenet5.a
+$(BUILD)/fuzz_%: $(BUILD)/tests/fuzz_%.c.o $(BUILD)/converter.a $(BUILD)/layers.a
 	$(call say,ld  )$(CC) -fsanitize=fuzzer,address,undefined $(LDFLAGS) -o $@ $^ $(CONVERTER_LIBS)
 
 .SECONDARY:

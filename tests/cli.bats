@@ -553,14 +553,19 @@ cuda_libs() {
     [ "$(grep -vE "^($may|libjansson\.so)" <<<"$needed")" = "" ]
 }
 
-@test "the shared library exports what lenet5.h declares, and nothing else" {
+@test "both libraries export what lenet5.h declares, and nothing else" {
+    local library
     command -v nm >/dev/null || skip "nm is not here"
-    nm -D --defined-only "$BUILD/liblenet5.so" | awk '{ print $NF }' | sed 's/@.*//' |
-        grep -vE '^(_init|_fini|_edata|_end|__bss_start|__odr_asan.*)$' | sort >"$T/exported"
     tr '\n' ' ' <layers/lenet5.h | grep -oE 'LENET5_API [^;]*\(' |
         grep -oE 'lenet5_[a-z_]+ *\($|lenet5_[a-z_]+\(' | tr -d '( ' | sort -u >"$T/declared"
-    diff "$T/declared" "$T/exported"
     [ "$(wc -l <"$T/declared")" -ge 10 ]
+    for library in "-D $BUILD/liblenet5.so" "-g $BUILD/liblenet5.a"; do
+        # shellcheck disable=SC2086 # an option and a file
+        nm --defined-only $library | awk 'NF == 3 { print $NF }' | sed 's/@.*//' |
+            grep -vE '^(_init|_fini|_edata|_end|__bss_start|__odr_asan.*)$' |
+            sort >"$T/exported"
+        diff "$T/declared" "$T/exported"
+    done
 }
 
 @test "the example of lenet5.h compiles and runs, static and shared, as C and as C++" {
