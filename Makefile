@@ -134,7 +134,7 @@ $(BUILD)/layers/network.c.o: C_FLAGS += $(if $(NVCC),-DLENET5_CUDA)
 
 $(BUILD)/%.c.o: %.c
 	@mkdir -p $(@D)
-	$(call say,cc  )$(CC) $(C_FLAGS) $(if $(filter converter/%,$<),$(call pkg,--cflags,hdf5)) \
+	$(call say,cc  )$(CC) $(C_FLAGS) $(if $(filter converter/% tests/%,$<),$(call pkg,--cflags,hdf5)) \
 	    $(CFLAGS) $(CPPFLAGS) -c $< -o $@
 
 ifneq ($(NVCC),)

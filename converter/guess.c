@@ -2,169 +2,18 @@
  *
  * guess.c - completes a network of which a file holds nothing but arrays and names.
  *
- * What is betrayed is used: layers without arrays by their names, the order of unordered groups
- * by the sizes that must agree, image size, padding and the places of pooling layers by the
- * number of inputs of the first dense layer. What remains is asked of the options, else assumed
- * as LeNet-5 would have it, and noted.
+ * What is betrayed is used: layers without arrays by their names, image size, padding and the
+ * places of pooling layers by the number of inputs of the first dense layer. What remains is
+ * asked of the options, else assumed as LeNet-5 would have it, and noted.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "keras.h"
 
-#include <ctype.h>
-#include <float.h>
+#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { MAX_CONVS = 8 }; /* for whose paddings and pools all combinations are tried */
-
-/* ---- names ------------------------------------------------------------------------------ */
-
-/* Parts of the names of layers without arrays; the first that fits decides. The type is
-   Keras's class, or empty where only the kind is told; the function of an activation may be
-   unknown as well. */
-static const struct {
-    const char *part;
-    enum kind kind;
-    const char *type, *function;
-} hints[] = {
-    {"global_average", KIND_POOL, "GlobalAveragePooling2D", NULL},
-    {"globalaverage", KIND_POOL, "GlobalAveragePooling2D", NULL},
-    {"global_max", KIND_POOL, "GlobalMaxPooling2D", NULL},
-    {"globalmax", KIND_POOL, "GlobalMaxPooling2D", NULL},
-    {"softmax", KIND_ACTIVATION, "Softmax", "softmax"},
-    {"average", KIND_POOL, "AveragePooling2D", NULL},
-    {"avg", KIND_POOL, "AveragePooling2D", NULL},
-    {"max", KIND_POOL, "MaxPooling2D", NULL},
-    {"pool", KIND_POOL, "", NULL},
-    {"sampl", KIND_POOL, "", NULL},
-    {"padding", KIND_PADDING, "ZeroPadding2D", NULL},
-    {"leaky", KIND_ACTIVATION, "LeakyReLU", "leaky"},
-    {"re_lu", KIND_ACTIVATION, "ReLU", "relu"},
-    {"relu", KIND_ACTIVATION, "ReLU", "relu"},
-    {"elu", KIND_ACTIVATION, "ELU", "elu"},
-    {"tanh", KIND_ACTIVATION, "Activation", "tanh"},
-    {"sigmoid", KIND_ACTIVATION, "Activation", "sigmoid"},
-    {"activity", KIND_NOTHING, "ActivityRegularization", NULL},
-    {"activation", KIND_ACTIVATION, "Activation", ""},
-    {"flatten", KIND_FLATTEN, "Flatten", NULL},
-    {"reshape", KIND_NOTHING, "Reshape", NULL},
-    {"dropout", KIND_NOTHING, "Dropout", NULL},
-    {"noise", KIND_NOTHING, "GaussianNoise", NULL},
-    {"rescaling", KIND_NOTHING, "Rescaling", NULL},
-    {"input", KIND_NOTHING, "InputLayer", NULL},
-};
-
-static void make_pool(struct unit *u, const char *type) {
-    u->kind = KIND_POOL;
-    u->maximum = strstr(type, "Max") != NULL;
-    u->global = !strncmp(type, "Global", 6);
-    u->window[0] = u->window[1] = 2;
-    snprintf(u->type, sizeof u->type, "%s", type);
-}
-
-static void make_activation(struct unit *u, const char *function,
-                            const struct function *assumed) {
-    u->kind = KIND_ACTIVATION;
-    u->function = *assumed;
-    if (!strcmp(function, "leaky"))
-        u->function = (struct function){ACT_RELU, {0.3f, 0, FLT_MAX}};
-    else if (*function)
-        keras_function(function, 0, &u->function);
-}
-
-/* What a layer without arrays is, by its name. S2 and S4 are LeCun's names for subsampling.
-   Returns 1 if it is a pooling of a kind that had to be assumed. */
-static int read_name(struct unit *u, const char *pool, const struct function *assumed) {
-    const size_t count = sizeof hints / sizeof *hints;
-    char name[NAME_SIZE] = "";
-    size_t h = 0;
-    for (size_t i = 0; u->name[i]; i++)
-        name[i] = (char)tolower((unsigned char)u->name[i]);
-    while (h < count && !strstr(name, hints[h].part))
-        h++;
-    const int subsampling = name[0] == 's' && isdigit((unsigned char)name[1]);
-    if (subsampling || (h < count && hints[h].kind == KIND_POOL && !*hints[h].type)) {
-        make_pool(u, pool);
-        return 1;
-    }
-    if (h == count)
-        return 0;
-    snprintf(u->type, sizeof u->type, "%s", hints[h].type);
-    u->kind = hints[h].kind;
-    if (u->kind == KIND_POOL)
-        make_pool(u, hints[h].type);
-    if (u->kind == KIND_ACTIVATION)
-        make_activation(u, hints[h].function, assumed);
-    return 0;
-}
-
-/* ---- order ------------------------------------------------------------------------------ */
-
-static int has_producer(const struct keras *k, const struct unit *dense) {
-    for (int i = 0; i < k->count; i++)
-        if (k->units[i].kind == KIND_DENSE && &k->units[i] != dense &&
-            (size_t)k->units[i].outputs == unit_inputs(dense))
-            return 1;
-    return 0;
-}
-
-/* The unit that comes next behind one of that kind with so many outputs; -1 if none is left. */
-static int find_next(const struct keras *k, const char *used, enum kind kind, size_t outputs) {
-    int any = -1;
-    for (int i = 0; i < k->count; i++) {
-        const struct unit *u = &k->units[i];
-        if (used[i] || u->kind != kind)
-            continue;
-        if (outputs             ? unit_inputs(u) == outputs
-            : kind == KIND_CONV ? unit_inputs(u) == 1 || unit_inputs(u) == 3
-                                : !has_producer(k, u))
-            return i;
-        any = any < 0 ? i : any;
-    }
-    return any;
-}
-
-/* The scale layer with so many numbers that is not yet placed; -1 if there is none. */
-static int find_scale(const struct keras *k, const char *used, size_t numbers) {
-    for (int i = 0; i < k->count; i++)
-        if (!used[i] && k->units[i].kind == KIND_SCALE &&
-            k->units[i].array[MEAN].count == numbers)
-            return i;
-    return -1;
-}
-
-/* Puts units that came in no order into the one that their sizes allow: convolutions, then
-   dense layers, each fed by the one before it, each with the batch normalisation of its size.
- */
-static int order_units(struct keras *k, struct lenet5_error *err) {
-    struct unit *sorted = calloc((size_t)k->count + 1, sizeof *sorted);
-    char used[MAX_UNITS] = {0};
-    int done = 0;
-    if (!sorted)
-        return fail(err, "%s: out of memory", k->path);
-    for (int i = 0; i < k->count; i++)
-        if ((used[i] = (char)k->units[i].preprocessing))
-            sorted[done++] = k->units[i];
-    for (int kind = KIND_CONV; kind <= KIND_DENSE; kind += KIND_DENSE - KIND_CONV) {
-        size_t outputs = 0;
-        for (int next; (next = find_next(k, used, (enum kind)kind, outputs)) >= 0;) {
-            used[next] = 1;
-            sorted[done++] = k->units[next];
-            outputs = (size_t)k->units[next].outputs;
-            if ((next = find_scale(k, used, outputs)) >= 0) {
-                used[next] = 1;
-                sorted[done++] = k->units[next];
-            }
-        }
-    }
-    for (int i = 0; i < k->count; i++)
-        if (!used[i])
-            sorted[done++] = k->units[i];
-    memcpy(k->units, sorted, (size_t)done * sizeof *sorted);
-    free(sorted);
-    return 0;
-}
 
 /* ---- shapes ----------------------------------------------------------------------------- */
 
@@ -218,6 +67,13 @@ static const struct unit *first_of(const struct keras *k, enum kind kind) {
     return NULL;
 }
 
+static const struct unit *last_of(const struct keras *k, enum kind kind) {
+    for (int i = k->count - 1; i >= 0; i--)
+        if (k->units[i].kind == kind)
+            return &k->units[i];
+    return NULL;
+}
+
 static int bits(unsigned mask) {
     int count = 0;
     for (; mask; mask &= mask - 1)
@@ -230,7 +86,8 @@ struct search {
     const struct keras *k;
     const struct keras_options *options;
     unsigned all; /* mask of all convolutions */
-    size_t want;  /* inputs of the first dense layer */
+    int global;   /* the last map is pooled as a whole: its size leaves no trace */
+    size_t want;  /* inputs of the first dense layer, else outputs of the network */
     struct way found[2];
     int count; /* of the ways found, which give different results */
 };
@@ -253,20 +110,29 @@ static void try_way(struct search *s, struct way way) {
     s->found[s->count++] = way;
 }
 
+/* Does what --padding says of the first convolutions, or of all, allow these? */
+static int padding_allowed(const struct keras_options *o, unsigned same) {
+    const unsigned said = (1u << o->padding_count) - 1;
+    return (same & said) == (o->padding_same & said);
+}
+
 static void try_paddings(struct search *s, struct way way, int every) {
-    const enum padding told = s->options->padding;
-    const unsigned likely[] = {1, 0, s->all};
-    for (unsigned i = 0; i < 3; i++)
-        if (told == PADDING_UNKNOWN || (told == PADDING_SAME) == (likely[i] != 0)) {
-            way.same = likely[i] & s->all;
+    /* LeNet-5's; where sizes tell nothing, Keras's default and then the same for all */
+    const unsigned likely[] = {s->global ? 0 : 1, s->global ? s->all : 0,
+                               s->global ? 1 : s->all};
+    for (unsigned i = 0; i < 3; i++) {
+        way.same = likely[i] & s->all;
+        if (padding_allowed(s->options, way.same))
             try_way(s, way);
-        }
-    for (way.same = 0; every && told == PADDING_UNKNOWN && way.same <= s->all; way.same++)
-        try_way(s, way);
+    }
+    for (way.same = 0; every && way.same <= s->all; way.same++)
+        if (padding_allowed(s->options, way.same))
+            try_way(s, way);
 }
 
 static void try_pools(struct search *s, struct way way, int every) {
-    const int told = s->k->average_pools + s->k->maximum_pools;
+    const struct lost *lost = &s->k->lost;
+    const int told = lost->units ? lost->average_pools + lost->maximum_pools : -1;
     /* behind each, behind the last only, behind each but the last, which ends on a 1x1 map */
     const unsigned likely[] = {s->all, s->all ^ s->all >> 1, s->all >> 1};
     if (s->k->pools_known) {
@@ -277,12 +143,12 @@ static void try_pools(struct search *s, struct way way, int every) {
             return;
     }
     for (int i = 0; i < 3; i++)
-        if (!told || bits(likely[i]) == told) {
+        if (told < 0 || bits(likely[i]) == told) {
             way.pooled = likely[i];
             try_paddings(s, way, every);
         }
     for (way.pooled = s->all; every; way.pooled--) {
-        if (!told || bits(way.pooled) == told)
+        if (told < 0 || bits(way.pooled) == told)
             try_paddings(s, way, every);
         if (!way.pooled)
             break;
@@ -290,23 +156,26 @@ static void try_pools(struct search *s, struct way way, int every) {
 }
 
 /* Finds how the network must have been for the first dense layer to fit; the first of the
-   likely ways where none does, so that the error shows how. */
+   likely ways where none does, so that the error shows how. Whoever builds on 5x5 windows may
+   have followed LeNet-5 to 32x32; others take the images of the data sets as they are. */
 static struct way find_way(struct search *s) {
     const int convs = count_kind(s->k, KIND_CONV);
-    const struct unit *dense = first_of(s->k, KIND_DENSE), *conv = first_of(s->k, KIND_CONV);
-    const int colour = conv && unit_inputs(conv) == 3,
-              sides[] = {colour ? 32 : 28, colour ? 28 : 32};
-    struct way way = {28, 1, 0};
+    const struct unit *dense = first_of(s->k, KIND_DENSE), *conv = first_of(s->k, KIND_CONV),
+                      *last = last_of(s->k, KIND_CONV);
+    const int colour = conv && unit_inputs(conv) == 3, lenet = conv && conv->window[0] == 5;
+    struct way way = {colour ? 32 : 28, 1, 0};
+    const int first = way.side, second = colour ? 28 : 32;
     s->all = (1u << (convs < 31 ? convs : 31)) - 1;
-    s->want = dense ? unit_inputs(dense) : 0;
-    way.same = s->options->padding == PADDING_VALID ? 0 : 1 & s->all;
+    s->want = dense ? unit_inputs(dense) : last ? (size_t)last->outputs : 0;
+    way.same = (s->options->padding_count ? s->options->padding_same : 1) & s->all;
     way.pooled = s->k->pools_known ? 0 : s->all;
-    for (int every = 0; every < (convs <= MAX_CONVS ? 2 : 1) && !s->count; every++)
-        for (int i = 0; i < 2; i++) {
-            way.side = sides[i];
+    for (int step = 0; step < 4 && s->count < 2; step++) {
+        const int every = lenet ? step / 2 : step % 2;
+        way.side = (lenet ? step % 2 : step / 2) ? second : first;
+        if (!every || convs <= MAX_CONVS)
             try_pools(s, way, every);
-        }
-    way.side = sides[0];
+    }
+    way.side = first;
     return s->count ? s->found[0] : way;
 }
 
@@ -378,24 +247,131 @@ static int insert_flatten(struct keras *k, struct lenet5_error *err) {
     return 0;
 }
 
-/* Where activations are layers of their own, layers have none; else all have but the last. An
-   activation behind the last dense layer is a softmax. */
-static int set_activations(struct keras *k, const struct function *assumed) {
-    int last = -1, separate = 0, used = 0;
+/* ---- activations and normalisation ------------------------------------------------------- */
+
+static int has_kernel(const struct unit *u) {
+    return u->kind == KIND_CONV || u->kind == KIND_DENSE;
+}
+
+static int last_kernel(const struct keras *k) {
+    int last = -1;
     for (int i = 0; i < k->count; i++)
-        if (k->units[i].kind == KIND_DENSE || k->units[i].kind == KIND_CONV)
-            last = i;
-    for (int i = 0; i < last; i++)
-        separate |= k->units[i].kind == KIND_ACTIVATION;
+        last = has_kernel(&k->units[i]) ? i : last;
+    return last;
+}
+
+/* Does an activation layer follow before the next layer with a kernel? */
+static int has_own_activation(const struct keras *k, int i) {
+    for (i++; i < k->count && !has_kernel(&k->units[i]); i++)
+        if (k->units[i].kind == KIND_ACTIVATION)
+            return 1;
+    return 0;
+}
+
+static int is_norm(const struct keras *k, int i) {
+    return i < k->count && k->units[i].kind == KIND_SCALE && !k->units[i].preprocessing;
+}
+
+/* Why the normalisation behind unit i should stand before its activation; NULL if behind. */
+static const char *reason_before(const struct keras *k, int i) {
+    int norms = 0;
+    for (int n = 0; n < k->count; n++)
+        norms += is_norm(k, n);
+    return k->layout == 'K'                 ? "as is usual in PyTorch"
+           : k->lost.activations >= norms   ? "for so many activations are layers"
+           : !k->units[i].array[BIAS].count ? "for the layers before it have no bias"
+                                            : NULL;
+}
+
+/* Gives layer i the assumed activation: itself or, where the order is open, behind its
+   normalisation. */
+static int place_activation(struct keras *k, const struct keras_options *options, int i,
+                            const struct function *assumed, struct lenet5_error *err) {
+    const int open = is_norm(k, i + 1) && (!k->ordered || options->batchnorm);
+    const char *reason = open ? reason_before(k, i) : NULL;
+    const int before = options->batchnorm ? options->batchnorm == PLACE_BEFORE : reason != NULL;
+    if (open && !options->batchnorm && !k->norm_noted++)
+        keras_note(k, "batch normalisation %s the activation%s%s (--batchnorm before|after)",
+                   before ? "before" : "after", before ? ", " : "", before ? reason : "");
+    if (open && before) {
+        struct unit *u = insert(k, i + 2, KIND_ACTIVATION, "Activation", "activation", err);
+        if (!u)
+            return -1;
+        u->function = *assumed;
+        return 0;
+    }
+    k->units[i].function = *assumed;
+    return 0;
+}
+
+/* Every layer but the last has an activation: a layer of its own, or else in itself. One behind
+   the last, of which nothing is known, is a softmax. Returns whether any was assumed, or -1. */
+static int set_activations(struct keras *k, const struct keras_options *options,
+                           const struct function *assumed, struct lenet5_error *err) {
+    int used = 0;
     for (int i = 0; i < k->count; i++) {
         struct unit *u = &k->units[i];
-        if (u->kind == KIND_ACTIVATION && i > last)
+        const int last = last_kernel(k);
+        if (u->kind == KIND_ACTIVATION && !u->function_known && i > last)
             keras_function("softmax", 0, &u->function);
-        else if ((u->kind == KIND_CONV || u->kind == KIND_DENSE) && i < last && !separate)
+        else if (u->kind == KIND_ACTIVATION && !u->function_known)
             u->function = *assumed;
-        used |= i < last && u->function.activation == assumed->activation;
+        else if (!has_kernel(u) || i == last || has_own_activation(k, i))
+            continue;
+        else if (place_activation(k, options, i, assumed, err))
+            return -1;
+        used |= i < last;
     }
     return used;
+}
+
+/* The activation of all layers of which nothing else is known, and why; leaky relus get their
+   slope. */
+static int find_activation(struct keras *k, const struct keras_options *options, int maximum,
+                           struct function *assumed, const char **reason,
+                           struct lenet5_error *err) {
+    const int last = last_kernel(k);
+    const struct function *told = k->lost.function_known ? &k->lost.function : NULL;
+    const char *name = options->activation ? options->activation : maximum ? "relu" : "tanh";
+    int leaky = 0;
+    for (int i = 0; i < last && !told; i++)
+        if (k->units[i].function_known && k->units[i].function.activation != ACT_SOFTMAX)
+            told = &k->units[i].function;
+    if (keras_function(name, k->major, assumed))
+        return fail(err, "%s: the activation '%s' is not known", k->path, name);
+    *reason = !options->activation && !told && maximum ? ", as is usual with max pooling" : "";
+    if (told && !options->activation)
+        *assumed = *told;
+    for (int i = -1; i < k->count; i++) {
+        struct function *f = i < 0 ? assumed : &k->units[i].function;
+        if (f->activation != ACT_RELU || f->param[0] == 0)
+            continue;
+        leaky = 1;
+        f->param[0] = isnan(options->slope) ? f->param[0] : (float)options->slope;
+    }
+    if (leaky && isnan(options->slope))
+        keras_note(k, "leaky relu with Keras's default slope (--slope X)");
+    return 0;
+}
+
+/* The file keeps neither the epsilon nor, of three arrays, which is missing. */
+static void set_norms(struct keras *k, const struct keras_options *options) {
+    const struct unit *norm = NULL;
+    int three = 0;
+    for (int i = 0; i < k->count; i++) {
+        struct unit *u = &k->units[i];
+        if (!is_norm(k, i))
+            continue;
+        norm = u;
+        three |= k->layout == 'F' && u->array[BETA].count && !u->array[GAMMA].count;
+        u->epsilon = isnan(options->epsilon) ? u->epsilon : options->epsilon;
+    }
+    if (norm && isnan(options->epsilon))
+        keras_note(
+            k, "batch normalisation adds %g to the variance, the default of %s (--epsilon X)",
+            norm->epsilon, k->layout == 'K' ? "PyTorch" : "Keras");
+    if (three)
+        keras_note(k, "batch normalisation of three arrays has a beta and no gamma");
 }
 
 /* The order of the axes is that of the kernels in Keras 1; in Keras 2 it leaves no trace. */
@@ -427,63 +403,172 @@ static void set_input(struct keras *k, const struct keras_options *options, int 
     k->input[2] = first ? side : c;
 }
 
+/* "same, valid, valid" */
+static const char *list_paddings(const struct keras *k, unsigned same, char text[60]) {
+    size_t used = 0;
+    int conv = 0;
+    text[0] = '\0';
+    for (int i = 0; i < k->count && used < 60 - 8; i++)
+        if (k->units[i].kind == KIND_CONV)
+            used +=
+                (size_t)snprintf(text + used, 60 - used, "%s%s", used ? ", " : "",
+                                 conv++ < 31 && (same & 1u << (conv - 1)) ? "same" : "valid");
+    return text;
+}
+
+/* In what the second way that fits differs from the first. */
+static void tell_other(const struct search *s, struct way way, char text[100]) {
+    const struct way other = s->found[1];
+    char paddings[60];
+    text[0] = '\0';
+    if (s->count < 2)
+        return;
+    if (other.side != way.side)
+        snprintf(text, 100, "; so would %dx%d", other.side, other.side);
+    else if (other.same != way.same)
+        snprintf(text, 100, "; so would %s", list_paddings(s->k, other.same, paddings));
+    else
+        snprintf(text, 100, "; so would other places of pooling");
+}
+
 static void note_way(struct keras *k, const struct search *s, struct way way) {
     const struct unit *dense = first_of(k, KIND_DENSE);
     const int asked = s->options->input.c;
-    char images[60] = "", paddings[60] = "", inputs[120] = "", other[40] = "";
-    size_t used = 0;
+    char images[60] = "", paddings[60], inputs[200] = "", other[100];
+    unsigned same = 0;
+    int conv = 0;
     for (int i = 0; i < k->count; i++)
-        if (k->units[i].kind == KIND_CONV && used < sizeof paddings)
-            used += (size_t)snprintf(paddings + used, sizeof paddings - used, "%s%s",
-                                     used ? ", " : "",
-                                     k->units[i].padding == PADDING_SAME ? "same" : "valid");
+        if (k->units[i].kind == KIND_CONV && conv++ < 31)
+            same |= (unsigned)(k->units[i].padding == PADDING_SAME) << (conv - 1);
+    tell_other(s, way, other);
     if (!asked)
         snprintf(images, sizeof images, "images of %dx%d and ", way.side, way.side);
-    if (!asked && s->count > 1 && s->found[1].side != way.side)
-        snprintf(other, sizeof other, "; so would %dx%d", s->found[1].side, s->found[1].side);
-    if (dense)
+    if (dense && !s->global)
         snprintf(inputs, sizeof inputs, ", which give the %zu inputs of '%.20s'%s",
                  unit_inputs(dense), dense->name, other);
-    keras_note(k, "%spadding %s%s (%s--padding same|valid)", images, paddings, inputs,
-               asked ? "" : "--input HxWxC, ");
+    keras_note(k, "%spadding %s%s (%s--padding same|valid)", images,
+               list_paddings(k, same, paddings), inputs, asked ? "" : "--input HxWxC, ");
 }
 
-/* Do all pooling layers stand among the units, at their places? Not in layouts without names,
-   and perhaps not where a name says nothing. */
+/* ---- pooling ----------------------------------------------------------------------------- */
+
+/* Do all pooling layers stand among the units, at their places? Perhaps not where a name says
+   nothing. */
 static int pools_are_known(const struct keras *k) {
     int strange = 0;
-    if (k->layout == 'A' || k->layout > 'E')
-        return 0;
     for (int i = 0; i < k->count; i++)
         strange |= k->units[i].kind == KIND_NOTHING && !*k->units[i].type;
-    return first_of(k, KIND_POOL) || !strange;
+    return k->ordered && (first_of(k, KIND_POOL) || !strange);
+}
+
+/* Does the file name a pooling by the largest? */
+static int names_maximum(const struct keras *k) {
+    int maximum = k->lost.maximum_pools > 0 || strstr(k->lost.global, "Max");
+    for (int i = 0; i < k->count; i++)
+        maximum |= k->units[i].kind == KIND_POOL && k->units[i].maximum;
+    return maximum;
+}
+
+/* Poolings of which the name does not tell the kind get the usual one of this network. */
+static int name_pools(struct keras *k, const char *pool) {
+    int named = 0;
+    for (int i = 0; i < k->count; i++)
+        if (k->units[i].kind == KIND_POOL && !*k->units[i].type) {
+            make_pool(&k->units[i], pool);
+            named = 1;
+        }
+    return named;
+}
+
+/* A pooling over the whole map, behind the last convolution. */
+static int insert_global(struct keras *k, const char *type, struct lenet5_error *err) {
+    const struct unit *conv = last_of(k, KIND_CONV);
+    const int at = conv ? behind(k, (int)(conv - k->units)) : 0;
+    struct unit *u = insert(k, at, KIND_POOL, type, "global_pool", err);
+    if (!u)
+        return -1;
+    make_pool(u, type);
+    return 0;
+}
+
+static int has_global(const struct keras *k) {
+    int found = 0;
+    for (int i = 0; i < k->count; i++)
+        found |= k->units[i].kind == KIND_POOL && k->units[i].global;
+    return found;
+}
+
+/* How the network must have been for its sizes to fit. Where a dense layer has as many rows as
+   the last map has channels, and nothing else fits, the map was pooled as a whole. */
+static int find_fit(struct keras *k, struct search *s, const char *pool, struct way *way,
+                    struct lenet5_error *err) {
+    const struct unit *conv = last_of(k, KIND_CONV), *dense = first_of(k, KIND_DENSE);
+    char global[40], images[40] = "28x28 or 32x32";
+    snprintf(global, sizeof global, "Global%s", pool);
+    s->global = has_global(k);
+    *way = find_way(s);
+    if (s->count || !conv || !dense)
+        return 0;
+    if (!k->pools_known && !s->global && (size_t)conv->outputs == s->want) {
+        if (insert_global(k, global, err))
+            return -1;
+        keras_note(k,
+                   "%s before '%.30s', whose rows are as many as the channels (--pool "
+                   "average|max)",
+                   global, first_of(k, KIND_DENSE)->name);
+        s->global = 1;
+        *way = find_way(s);
+    }
+    if (s->count ||
+        k->pools_known) /* the chain of all layers is broken: translate.c shows it */
+        return 0;
+    if (s->options->input.c)
+        snprintf(images, sizeof images, "%dx%d", s->options->input.h, s->options->input.w);
+    return fail(err,
+                "%s: dense '%s' has %zu rows, which images of %s give with no padding and no "
+                "places of 2x2 pooling; a file of weights only does not say more: give --input "
+                "HxWxC, or save the whole model (model.save) and convert that",
+                k->path, first_of(k, KIND_DENSE)->name, s->want, images);
+}
+
+/* ---- all together ------------------------------------------------------------------------ */
+
+static void read_names(struct keras *k) {
+    for (int i = 0; i < k->count; i++)
+        if (k->units[i].kind == KIND_NOTHING)
+            name_read(&k->units[i], k->major);
 }
 
 int guess(struct keras *k, const struct keras_options *options, struct lenet5_error *err) {
     struct search s = {.k = k, .options = options};
-    const char *betrayed = k->relus ? "relu" : "tanh";
-    const char *name = options->activation ? options->activation : betrayed;
-    const int maximum = options->pool ? options->pool == OP_MAX_POOL : k->maximum_pools > 0;
-    const char *pool = maximum ? "MaxPooling2D" : "AveragePooling2D";
     struct function assumed;
-    int assumed_pools = 0;
-    if (keras_function(name, k->major, &assumed))
-        return fail(err, "%s: the activation '%s' is not known", k->path, name);
-    for (int i = 0; i < k->count; i++)
-        if (k->units[i].kind == KIND_NOTHING)
-            assumed_pools |= read_name(&k->units[i], pool, &assumed);
-    k->pools_known = pools_are_known(k);
+    struct way way;
+    const char *reason = "";
+    read_names(k);
     if (k->layout > 'E' && order_units(k, err))
         return -1;
-    const struct way way = find_way(&s);
-    assumed_pools |= way.pooled && !k->average_pools && !k->maximum_pools;
+    const int named = names_maximum(k);
+    const int maximum = options->pool ? options->pool == OP_MAX_POOL : named;
+    const char *pool = maximum ? "MaxPooling2D" : "AveragePooling2D";
+    k->pools_known = pools_are_known(k);
+    int assumed_pools = name_pools(k, pool);
+    if (find_activation(k, options, named, &assumed, &reason, err) ||
+        (*k->lost.global && insert_global(k, k->lost.global, err)) ||
+        find_fit(k, &s, pool, &way, err))
+        return -1;
+    assumed_pools |= way.pooled && !k->lost.average_pools && !k->lost.maximum_pools;
     set_paddings(k, way);
     if (insert_pools(k, way, pool, err) || insert_flatten(k, err))
         return -1;
     if (assumed_pools && !options->pool)
-        keras_note(k, "average pooling, 2x2 (--pool average|max)");
-    if (set_activations(k, &assumed) && !options->activation)
-        keras_note(k, "activation %s after every layer but the last (--activation NAME)", name);
+        keras_note(k, "%s pooling, 2x2 (--pool average|max)", maximum ? "max" : "average");
+    const int used = set_activations(k, options, &assumed, err);
+    if (used < 0)
+        return -1;
+    if (used && !options->activation)
+        keras_note(k, "activation %s%s after every layer but the last (--activation NAME)",
+                   activation_name(assumed.activation), reason);
+    set_norms(k, options);
     set_orders(k, options);
     set_input(k, options, way.side);
     if (first_of(k, KIND_CONV))

@@ -14,6 +14,7 @@
 
 #include <ctype.h>
 #include <hdf5.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,7 @@ struct extent {
 
 struct h5 {
     hid_t id;
+    FILE *raw;  /* owned: its bytes; NULL for a file in memory */
     char *name; /* owned: of the file, for errors */
     char warning[200];
     int floats_read;   /* data sets */
@@ -99,6 +101,8 @@ int h5_open(struct h5 **file, const char *path, struct lenet5_error *err) {
     hid_t access = access_list();
     const int rc = open_with(file, access, path, path, err);
     H5Pclose(access);
+    if (!rc)
+        (*file)->raw = fopen(path, "rb");
     return rc;
 }
 
@@ -119,6 +123,8 @@ void h5_close(struct h5 *file) {
     if (!file)
         return;
     H5Fclose(file->id);
+    if (file->raw)
+        fclose(file->raw);
     free(file->name);
     free(file);
 }
@@ -221,9 +227,7 @@ void names_free(struct names *names) {
     memset(names, 0, sizeof *names);
 }
 
-/* Compares byte by byte, but runs of digits by their value. */
-static int compare_counting(const void *pa, const void *pb) {
-    const char *a = *(char *const *)pa, *b = *(char *const *)pb;
+int h5_compare_names(const char *a, const char *b) {
     while (*a && *b) {
         if (isdigit((unsigned char)*a) && isdigit((unsigned char)*b)) {
             char *end_a, *end_b;
@@ -238,6 +242,38 @@ static int compare_counting(const void *pa, const void *pb) {
             a++, b++;
     }
     return (*a != '\0') - (*b != '\0');
+}
+
+static int compare_counting(const void *a, const void *b) {
+    return h5_compare_names(*(char *const *)a, *(char *const *)b);
+}
+
+/* Where its addresses count from; -1 if they are not of 8 bytes. */
+static int find_base(const struct h5 *f, hsize_t *base) {
+    size_t address = 0, length = 0;
+    const hid_t made = H5Fget_create_plist(f->id);
+    const int rc = H5Pget_sizes(made, &address, &length) < 0 ||
+                           H5Pget_userblock(made, base) < 0 || address != 8 || length != 8
+                       ? -1
+                       : 0;
+    H5Pclose(made);
+    return rc;
+}
+
+uint64_t h5_address(const struct h5 *file, const char *group) {
+    H5G_stat_t stat;
+    const char *path = *group ? group : "/";
+    return H5Gget_objinfo(file->id, path, 0, &stat) < 0 ? 0 : stat.objno[0];
+}
+
+int h5_bytes(const struct h5 *file, uint64_t address, void *bytes, size_t size) {
+    hsize_t base = 0;
+    if (!file->raw || find_base(file, &base) || address > LONG_MAX - base)
+        return -1;
+    return fseek(file->raw, (long)(base + address), SEEK_SET) ||
+                   fread(bytes, 1, size, file->raw) < size
+               ? -1
+               : 0;
 }
 
 static herr_t add_link(hid_t group, const char *name, const H5L_info_t *info, void *names) {

@@ -51,6 +51,18 @@ int h5_node(const struct h5 *file, const char *path, struct lenet5_error *err);
 int h5_list(const struct h5 *file, const char *group, struct names *names,
             struct lenet5_error *err);
 
+/* Byte by byte, but runs of digits by their value: < 0, 0, > 0. */
+int h5_compare_names(const char *a, const char *b);
+
+/* Brings the names of a group's links into the order in which the links were made; 0 if the
+   file does not tell (links.c). */
+int h5_order_links(const struct h5 *file, const char *group, struct names *names);
+
+/* Where a group's header lies, counted as the file counts, and bytes of the file as they lie
+   there: for links.c. 0 and -1 where there is nothing, as in a file in memory. */
+uint64_t h5_address(const struct h5 *file, const char *group);
+int h5_bytes(const struct h5 *file, uint64_t address, void *bytes, size_t size);
+
 int h5_has(const struct h5 *file, const char *path, const char *attribute);
 
 /* A list of strings, in any of the forms that they have been written in: fixed or variable

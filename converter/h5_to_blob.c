@@ -25,7 +25,7 @@ static struct arguments {
     int json, dry_run, quiet, help, version;
 } arguments;
 
-enum value { FLAG, WORD, COUNT, NUMBER, TEXT, FUNCTION, SHAPE };
+enum value { FLAG, WORD, COUNT, NUMBER, TEXT, FUNCTION, SHAPE, PADDINGS };
 
 /* A FLAG sets its field to first, a WORD to first plus the word's place in the argument's list.
  */
@@ -37,12 +37,16 @@ static const struct option {
 } options[] = {
     {"--input", "HxWxC", "size of the images, at most 64x64, 1 or 3 channels", SHAPE,
      &arguments.keras.input, 0},
-    {"--padding", "valid|same", "of the first convolution", WORD, &arguments.keras.padding,
-     PADDING_VALID},
+    {"--padding", "valid|same", "of the first convolution, or of each: same,valid,...",
+     PADDINGS, &arguments.keras.padding_count, 0},
     {"--activation", "NAME", "after every layer but the last: tanh, relu, ...", FUNCTION,
      &arguments.keras.activation, 0},
     {"--pool", "average|max", "kind of the pooling layers", WORD, &arguments.keras.pool,
      OP_AVERAGE_POOL},
+    {"--batchnorm", "before|after", "place of batch normalisation beside the activation", WORD,
+     &arguments.keras.batchnorm, PLACE_BEFORE},
+    {"--epsilon", "X", "of batch normalisation (0.001)", NUMBER, &arguments.keras.epsilon, 0},
+    {"--slope", "X", "of leaky relus below zero (0.3)", NUMBER, &arguments.keras.slope, 0},
     {"--scale", "X", "a byte is multiplied by X, as 1/255, and ...", NUMBER,
      &arguments.keras.scale, 0},
     {"--offset", "X", "... X is added, before it enters", NUMBER, &arguments.keras.offset, 0},
@@ -98,6 +102,24 @@ static int parse_shape(const char *text, struct shape *s) {
                : -1;
 }
 
+/* "same" or "valid,same,valid" */
+static int parse_paddings(const char *text, struct keras_options *o) {
+    o->padding_same = 0;
+    for (o->padding_count = 0; o->padding_count < 31; text++) {
+        char word[8];
+        const size_t length = strcspn(text, ",");
+        snprintf(word, sizeof word, "%.*s", length < 7 ? (int)length : 7, text);
+        const int valid = parse_word(word, "same|valid");
+        if (valid < 0)
+            return -1;
+        o->padding_same |= (unsigned)!valid << o->padding_count++;
+        text += length;
+        if (!*text)
+            return 0;
+    }
+    return -1;
+}
+
 /* Sets the field of an option; -1 if the text is not what it takes. */
 static int set(const struct option *o, const char *text) {
     const int word = o->value == WORD ? parse_word(text, o->argument) : 0;
@@ -115,6 +137,8 @@ static int set(const struct option *o, const char *text) {
         return parse_number(text, o->field);
     case SHAPE:
         return parse_shape(text, o->field);
+    case PADDINGS:
+        return parse_paddings(text, &arguments.keras);
     case FUNCTION:
         *(const char **)o->field = text;
         return keras_function(text, 0, &function);

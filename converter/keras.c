@@ -15,8 +15,7 @@
 
 void keras_options_init(struct keras_options *options) {
     memset(options, 0, sizeof *options);
-    options->padding = PADDING_UNKNOWN;
-    options->scale = options->offset = NAN;
+    options->scale = options->offset = options->epsilon = options->slope = NAN;
     options->flip = -1;
 }
 
@@ -63,10 +62,13 @@ static int read_architecture(struct keras *k, const struct source *s,
 /* An architecture says what these options say; both could contradict each other. */
 static int check_options(const struct keras *k, const struct keras_options *o,
                          struct lenet5_error *err) {
-    const char *option = o->padding != PADDING_UNKNOWN ? "--padding"
-                         : o->activation               ? "--activation"
-                         : o->pool                     ? "--pool"
-                                                       : NULL;
+    const char *option = o->padding_count     ? "--padding"
+                         : o->activation      ? "--activation"
+                         : o->pool            ? "--pool"
+                         : o->batchnorm       ? "--batchnorm"
+                         : !isnan(o->epsilon) ? "--epsilon"
+                         : !isnan(o->slope)   ? "--slope"
+                                              : NULL;
     if (k->architecture && option)
         return fail(err,
                     "%s holds its architecture, there is nothing for %s to say; leave it out",

@@ -8,7 +8,9 @@
  *     config.c    with an architecture: its JSON becomes a list of units
  *     weights.c   arrays from the layouts A to K go to the units, or make them where there is
  *                 no architecture
- *     guess.c     without one: what names and shapes betray, the options, and assumptions
+ *     names.c     without one: what the names of layers betray,
+ *     order.c     in which order they stand,
+ *     guess.c     what the shapes betray, the options, and assumptions
  *     input.c     shape and scaling of the images
  *     translate.c units become rows: shapes followed, kernels reordered, borders derived
  *     fold.c      batch normalisation disappears into its neighbours where that is exact
@@ -22,7 +24,7 @@
 #include "blob.h"
 #include "h5.h"
 
-enum { MAX_UNITS = 256, MAX_NOTES = 12 };
+enum { MAX_UNITS = 256, MAX_NOTES = 24 };
 
 enum kind {
     KIND_NOTHING, /* at inference: dropout, noise, augmentation */
@@ -71,6 +73,7 @@ struct unit {
     double least_deviation;
     int target_rank, target[3]; /* KIND_RESHAPE */
     struct function function;   /* KIND_ACTIVATION, or of a conv or dense layer */
+    int function_known;         /* weights only: the name of an activation tells it */
     struct tensor array[ROLE_END];
 
     /* written by translate.c, for the report */
@@ -79,17 +82,33 @@ struct unit {
     long long parameters; /* as Keras counts them */
 };
 
+enum place { PLACE_BEFORE = 1, PLACE_AFTER };
+
 struct keras_options {
     struct shape input;     /* c is 0 when it was not said, as below */
-    int padding;            /* PADDING_UNKNOWN; enum padding */
+    int padding_count;      /* 0; of how many convolutions, the first or all, is said ... */
+    unsigned padding_same;  /* ... which are padded: bit i is convolution i's */
     const char *activation; /* NULL; a name that keras_function knows */
     int pool;               /* 0; enum op */
+    int batchnorm;          /* 0; enum place: in relation to the activation */
+    double epsilon;         /* NAN; of batch normalisation */
+    double slope;           /* NAN; of leaky relu layers */
     double scale, offset;   /* NAN */
     int invert;
     int layout;          /* ORDER_UNKNOWN; enum order */
     int flip;            /* -1; else whether kernels are rotated by 180 degrees */
     int classes;         /* 0: the ten of MNIST and Fashion-MNIST */
     const char *dataset; /* NULL */
+};
+
+/* What is left of layers without arrays whose place among the others is unknown. */
+struct lost {
+    int units; /* all of them; 0 where such layers leave no trace */
+    int average_pools, maximum_pools;
+    char global[32]; /* class of a pooling over the whole map, or empty */
+    int activations; /* but softmax */
+    int function_known;
+    struct function function;
 };
 
 struct keras {
@@ -105,11 +124,12 @@ struct keras {
     int input_rank, input[3]; /* as the file says, 0 where it does not */
     int count;
     struct unit units[MAX_UNITS]; /* arrays owned */
-    int pools_known;              /* weights only: the pooling layers stand among the units */
-    int average_pools, maximum_pools; /* else how many of each the file betrays */
-    int relus;                        /* likewise, of layers that are a relu */
+    int ordered;      /* weights only: the units came in their order, none left out */
+    int pools_known;  /* weights only: the pooling layers stand among the units */
+    struct lost lost; /* what does not */
+    int norm_noted;   /* said where batch normalisation stands */
     int note_count;
-    char notes[MAX_NOTES][160]; /* what was assumed, and the option that says otherwise */
+    char notes[MAX_NOTES][240]; /* what was assumed, and the option that says otherwise */
 };
 
 void keras_options_init(struct keras_options *options);
@@ -148,6 +168,16 @@ int v3_attach(struct keras *k, struct h5 *h5, struct lenet5_error *err);
 int v3_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err);
 int v3_is_subclassed(struct h5 *h5, struct lenet5_error *err);
 int torch_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err);
+
+/* names.c: refuses a layer that is by its name of a class that cannot be converted. */
+int name_check(const struct keras *k, const struct unit *u, struct lenet5_error *err);
+/* What a layer without arrays is, by its name; the type of a pooling may stay empty. */
+void name_read(struct unit *u, int major);
+/* Makes a unit a pooling of this class. */
+void make_pool(struct unit *u, const char *type);
+
+/* order.c: puts the units of layouts without a list of layers into their order. */
+int order_units(struct keras *k, struct lenet5_error *err);
 
 /* guess.c: completes units that were made from arrays alone. */
 int guess(struct keras *k, const struct keras_options *options, struct lenet5_error *err);

@@ -173,8 +173,10 @@ static int classify(struct keras *k, struct unit *u, struct lenet5_error *err) {
     } else if (u->has[MEAN] && u->has[VARIANCE]) {
         u->kind = KIND_SCALE;
         u->axis = 0;
-        snprintf(u->type, sizeof u->type, "BatchNormalization");
-        u->epsilon = 1e-3;
+        if (!u->preprocessing) {
+            snprintf(u->type, sizeof u->type, "BatchNormalization");
+            u->epsilon = 1e-3;
+        }
     } else
         return fail(err,
                     "%s: layer '%s' has a kernel of %d dimensions; only Conv2D (4) and "
@@ -183,14 +185,12 @@ static int classify(struct keras *k, struct unit *u, struct lenet5_error *err) {
     return 0;
 }
 
-/* Normalization has mean and variance and neither gamma, beta nor "moving" in a name. */
-static void mark_normalization(struct unit *u, const struct names *names) {
-    const char *last = names->count ? strrchr(names->item[0], '/') : NULL;
-    const char *name = last ? last + 1 : names->count ? names->item[0] : "";
-    if (u->kind == KIND_SCALE && !strncmp(name, "mean", 4)) {
+/* Normalization has a "mean", where batch normalisation has a "moving_mean". */
+static void mark_normalization(struct unit *u, int role, const char *path) {
+    const char *last = strrchr(path, '/');
+    if (role == MEAN && !strncmp(last ? last + 1 : path, "mean", 4)) {
         snprintf(u->type, sizeof u->type, "Normalization");
         u->preprocessing = 1;
-        u->epsilon = 0;
         u->least_deviation = 1e-7;
     }
 }
@@ -221,15 +221,22 @@ static int collect_group(struct keras *k, const char *group, const struct names 
         }
         if (take_listed(k, &k->units[unit], role, h5, group, names->item[i], err))
             return -1;
+        mark_normalization(&k->units[unit], role, names->item[i]);
     }
+    k->ordered &= k->count <= first + 1; /* of an inner model, only layers with arrays show */
     for (int unit = first; unit < k->count; unit++) {
         if (k->count > first + 1) /* several: the group's name is none of theirs */
             snprintf(k->units[unit].name, NAME_SIZE, "%s", scopes[unit]);
-        if (classify(k, &k->units[unit], err))
+        if (name_check(k, &k->units[unit], err) || classify(k, &k->units[unit], err))
             return -1;
-        mark_normalization(&k->units[unit], names);
     }
     return 0;
+}
+
+/* A layer without arrays. */
+static int add_empty(struct keras *k, const char *group, struct lenet5_error *err) {
+    const struct unit *u = keras_add(k, KIND_NOTHING, "", group, err);
+    return u ? name_check(k, u, err) : -1;
 }
 
 /* Layout A: groups layer_0, layer_1, ..., arrays param_0, param_1, ... */
@@ -282,6 +289,7 @@ static void find_kernel_orders(struct keras *k) {
 
 int legacy_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
     struct names layers, names;
+    k->ordered = 1;
     if (k->layout == 'A')
         return collect_numbered(k, h5, err);
     int rc = h5_strings(h5, k->base, "layer_names", &layers, err);
@@ -291,7 +299,7 @@ int legacy_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
         if (!rc && names.count)
             rc = collect_group(k, group, &names, h5, err);
         else if (!rc)
-            rc = keras_add(k, KIND_NOTHING, "", group, err) ? 0 : -1;
+            rc = add_empty(k, group, err);
         names_free(&names);
     }
     names_free(&layers);

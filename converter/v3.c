@@ -6,7 +6,9 @@
  * user gave to layers. Versions differ in how they number (2.13 leaves every second number out)
  * and in what the container is called, and Windows has left backslashes in link names. So all
  * groups that own numbered data sets are listed first, each with a cleaned path, and then
- * matched: the n-th layer of a class with the n-th group of that class.
+ * matched: the n-th layer of a class with the n-th group of that class. Without an architecture
+ * the groups of layers without arrays are taken as well, in the order in which all were made,
+ * which is the model's (links.c); order.c looks whether it can be.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "keras.h"
@@ -18,19 +20,19 @@
 
 enum { MAX_HOLDERS = 512, MAX_VISITS = 8192, MAX_DEPTH = 16, PATH = 512 };
 
-/* A group whose subgroup vars holds data sets. */
+/* A layer's group: its subgroup vars holds data sets, or nothing in a layer of a list. */
 struct holder {
     char literal[PATH]; /* as HDF5 knows it */
     char clean[PATH];   /* with slashes and without containers: "sequential/conv2d_1" */
     size_t arrays;
+    int listed; /* in a model's list of layers, not an attribute of a class of its own */
 };
 
 struct search {
     struct h5 *h5;
     struct lenet5_error *err;
     int visits, count;
-    int average_pools, maximum_pools,
-        relus;             /* own no arrays; their groups betray their number */
+    int unordered;         /* some group does not tell in which order its links were made */
     struct holder *holder; /* owned */
 };
 
@@ -54,27 +56,31 @@ static int is_container(const char *step) {
 }
 
 /* The path without containers, with slashes only; -1 if a step of it is state. */
-static int clean_path(const char *literal, char clean[PATH]) {
+static int clean_path(const char *literal, char clean[PATH], int *listed) {
     char copy[PATH], *rest;
     size_t used = 0;
+    int container = 0;
     snprintf(copy, sizeof copy, "%s", literal);
     clean[0] = '\0';
     for (char *step = strtok_r(copy, "/\\", &rest); step; step = strtok_r(NULL, "/\\", &rest)) {
         if (is_state(step))
             return -1;
-        if (!is_container(step))
+        *listed = container;
+        container = is_container(step);
+        if (!container)
             used += (size_t)snprintf(clean + used, PATH - used, "%s%s", used ? "/" : "", step);
     }
     return 0;
 }
 
-/* How many numbered data sets a group's vars has. */
-static int count_arrays(struct search *s, const char *group) {
+/* How many numbered data sets a group's vars has; *layer says whether there is such a group. */
+static int count_arrays(struct search *s, const char *group, int *layer) {
     char path[PATH + 8];
     struct names names;
     int found = 0;
     snprintf(path, sizeof path, "%s/vars", group);
     const int node = h5_node(s->h5, path, s->err);
+    *layer = node == NODE_GROUP;
     if (node != NODE_GROUP)
         return node < 0 ? -1 : 0;
     if (h5_list(s->h5, path, &names, s->err))
@@ -90,13 +96,13 @@ static int count_arrays(struct search *s, const char *group) {
 
 static int add_holder(struct search *s, const char *group) {
     struct holder h = {.arrays = 0};
-    const int found = count_arrays(s, group), state = clean_path(group, h.clean);
-    const char *last = strrchr(h.clean, '/'), *step = last ? last + 1 : h.clean;
-    s->average_pools += !strncmp(step, "average_pooling2d", 17);
-    s->maximum_pools += !strncmp(step, "max_pooling2d", 13);
-    s->relus += !strncmp(step, "re_lu", 5);
-    if (found <= 0 || state || !*h.clean) /* the model's own vars are empty */
-        return found < 0 ? -1 : 0;
+    int layer;
+    const int found = count_arrays(s, group, &layer);
+    const int state = clean_path(group, h.clean, &h.listed);
+    if (found < 0)
+        return -1;
+    if (state || !*h.clean || !(found || (layer && h.listed)))
+        return 0;
     if (s->count == MAX_HOLDERS)
         return fail(s->err, "%s: more than %d groups hold weights", h5_name(s->h5),
                     MAX_HOLDERS);
@@ -110,13 +116,14 @@ static int add_holder(struct search *s, const char *group) {
     return 0;
 }
 
-/* Walks all groups below one, in the order in which people count. Hard links may form circles:
-   depth and visits are bounded. */
+/* Walks all groups below one, in the order in which they were made, else as people count. Hard
+   links may form circles: depth and visits are bounded. */
 static int walk(struct search *s, const char *group, int depth) {
     struct names names;
     int rc = 0;
     if (h5_list(s->h5, group, &names, s->err))
         return -1;
+    s->unordered |= names.count > 1 && !h5_order_links(s->h5, group, &names);
     for (size_t k = 0; k < names.count && !rc; k++) {
         char path[PATH];
         const int length =
@@ -149,8 +156,11 @@ static int find_holders(struct search *s, struct h5 *h5, struct lenet5_error *er
 int v3_is_subclassed(struct h5 *h5, struct lenet5_error *err) {
     struct search s;
     const int rc = find_holders(&s, h5, err);
+    int found = 0;
+    for (int i = 0; i < s.count; i++)
+        found |= s.holder[i].arrays > 0;
     free(s.holder);
-    return rc ? -1 : s.count > 0;
+    return rc ? -1 : found;
 }
 
 /* ---- reading the arrays of one group ---------------------------------------------------- */
@@ -231,7 +241,7 @@ static int number_of_rank(const struct search *s, const char *base, const char *
         int next = -1;
         for (int i = 0; i < s->count; i++) {
             const char *clean = s->holder[i].clean;
-            if (strncmp(clean, base, start))
+            if (!s->holder[i].arrays || strncmp(clean, base, start))
                 continue;
             const int number = group_number(clean + start, strcspn(clean + start, "/"), snake);
             if (number > last && (next < 0 || number < next))
@@ -301,16 +311,14 @@ int v3_attach(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
 
 /* What a group is by its arrays: a kernel of 4 or 2 dimensions and perhaps a bias, or the two
    to four vectors of a normalisation. */
-static int collect_holder(struct keras *k, struct h5 *h5, const struct holder *h,
-                          struct lenet5_error *err) {
+static int collect_arrays(struct keras *k, struct unit *u, struct h5 *h5,
+                          const struct holder *h, struct lenet5_error *err) {
     static const enum role matrix[] = {KERNEL, BIAS};
     static const enum role norms[][4] = {
         {0}, {0}, {MEAN, VARIANCE}, {BETA, MEAN, VARIANCE}, {GAMMA, BETA, MEAN, VARIANCE}};
-    const char *last = strrchr(h->clean, '/'), *name = last ? last + 1 : h->clean;
-    const int normalization = !strncmp(name, "normalization", 13);
+    const int normalization = !strncmp(u->name, "normalization", 13);
     const size_t count = normalization ? 2 : h->arrays; /* the third is a counter */
-    struct unit *u = keras_add(k, KIND_NOTHING, "", name, err);
-    if (!u || take_arrays(k, u, h5, h, matrix, 1, err))
+    if (take_arrays(k, u, h5, h, matrix, 1, err))
         return -1;
     const int rank = u->array[KERNEL].rank;
     u->kernel = ORDER_HWC;
@@ -334,14 +342,32 @@ static int collect_holder(struct keras *k, struct h5 *h5, const struct holder *h
     return take_arrays(k, u, h5, h, norms[count], count, err);
 }
 
+/* A model in the list of layers: others lie below it. */
+static int is_model(const struct search *s, const struct holder *h) {
+    const size_t length = strlen(h->clean);
+    for (int i = 0; i < s->count; i++)
+        if (!strncmp(s->holder[i].clean, h->clean, length) && s->holder[i].clean[length] == '/')
+            return 1;
+    return 0;
+}
+
 int v3_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
     struct search s;
     int rc = find_holders(&s, h5, err);
-    for (int i = 0; i < s.count && !rc; i++)
-        rc = collect_holder(k, h5, &s.holder[i], err);
-    k->average_pools = s.average_pools;
-    k->maximum_pools = s.maximum_pools;
-    k->relus = s.relus;
+    k->ordered = !s.unordered;
+    for (int i = 0; i < s.count && !rc; i++) {
+        const struct holder *h = &s.holder[i];
+        const char *last = strrchr(h->clean, '/'), *name = last ? last + 1 : h->clean;
+        if (!h->arrays && is_model(&s, h))
+            continue;
+        struct unit *u = keras_add(k, KIND_NOTHING, "", name, err);
+        rc = u && !name_check(k, u, err) ? 0 : -1;
+        if (!rc && h->arrays)
+            rc = collect_arrays(k, u, h5, h, err);
+        if (!rc)
+            snprintf(u->place, sizeof u->place, "%.255s", h->clean);
+        k->ordered &= h->listed;
+    }
     free(s.holder);
     return rc;
 }

@@ -762,6 +762,24 @@ def weights_norm():
             act("relu"), FLAT, dense(8, bias=False), default, act("relu"), dense(10)]
 
 
+def group_order():
+    """Only the order in which the groups were made tells where these stand."""
+    default = ("BatchNormalization", dict(epsilon=0.001))
+    return [conv(2, 3, "relu"), default, conv(3, 3, bias=False), default, ("ReLU", {}),
+            pool("max"), conv(3, 3, "relu", "same"), pool("max"), ("Dropout", dict(rate=0.3)),
+            FLAT, dense(9, "relu"), default, dense(8), ("ReLU", {}), dense(10)]
+
+
+def global_weights(kind):
+    return [conv(4, 3, "relu"), pool("max"), conv(5, 3, "relu"),
+            ("Global%sPooling2D" % kind, {}), dense(8, "relu"), dense(10)]
+
+
+def nested_weights():
+    inner = [conv(2, 5, "tanh"), pool("average"), conv(3, 5, "tanh"), pool("average")]
+    return [("Sequential", dict(rows=inner, name="features")), FLAT, dense(9, "tanh"), dense(10)]
+
+
 def deep():
     """So many that dense_10 comes, which sorts before dense_2."""
     return [FLAT] + [dense(11, "relu") for _ in range(10)] + [dense(10)]
@@ -839,6 +857,10 @@ def keras3_cases():
         Case(k, "subclassed", "F", SMALL_VALID, flags=RELU, attributes=(
             "conv1", "pool1", "conv2", "pool2", "flatten", "fc1", "fc2", "fc3"), **BIG),
         Case(k, "weights_deep", "F", deep(), flags=RELU),
+        Case(k, "weights_order", "F", group_order(),
+             flags="--padding valid,valid,same", **BIG),
+        Case(k, "weights_global_average", "F", global_weights("Average"), **BIG),
+        Case(k, "weights_global_max", "F", global_weights("Max"), **BIG),
         Case(k, "relul", "F", RELU_LAYERS, **BIG),
         Case(k, "optimizer", "E", tiny(pool("max")), train=True),
         Case(k, "optimizer", "G", tiny(pool("max")), train=True),
@@ -890,6 +912,11 @@ def tf_keras_cases(k):
     return groups + legacy + [
         Case(k, "lenet5", "E", lenet(**LENET5), **BIG),
         Case(k, "weights_norm", "D", weights_norm(), flags=RELU, **BIG),
+        Case(k, "weights_order", "F", group_order(),
+             flags="--padding valid,valid,same", **BIG),
+        Case(k, "weights_global", "D", global_weights("Average"), **BIG),
+        Case(k, "weights_nested", "D", nested_weights(), **BIG),
+        Case(k, "weights_nested", "F", nested_weights(), **BIG),
         Case(k, "weights_valid", "D", SMALL_VALID, flags=VALID_RELU, **BIG),
         Case(k, "activation_attribute", "E", every_activation_as_attribute()),
         Case(k, "activation_layer", "E", every_activation_as_layer()),

@@ -12,11 +12,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "keras.h"
 
-#if __has_include(<hdf5.h>)
 #include <hdf5.h>
-#else /* Debian keeps the serial build apart */
-#include <hdf5/serial/hdf5.h>
-#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -571,7 +571,11 @@ static void test_layouts(void **state) {
     file = h5_create(path);
     put_floats(file, "layers/lstm/vars/0", DIMS(3, 3, 3));
     closed(file);
-    refused("FILE: 'lstm' holds 1 arrays, the first of 3 dimensions; only Conv2D, Dense and "
+    refused("FILE: layer 1 'lstm' is by its name of class LSTM, which cannot be converted");
+    file = h5_create(path);
+    put_floats(file, "conv/vars/0", DIMS(3, 3, 3));
+    closed(file);
+    refused("FILE: 'conv' holds 1 arrays, the first of 3 dimensions; only Conv2D, Dense and "
             "BatchNormalization can be converted");
 }
 
@@ -641,7 +645,8 @@ static void test_options(void **state) {
     assert_string_equal(m.dataset, "mnist");
     assert_false(noted("activation"));
     release();
-    o.padding = PADDING_SAME; /* does not fit */
+    o.padding_count = 1; /* same does not fit */
+    o.padding_same = 1;
     assert_int_equal(convert(&o), -1);
     keras_options_init(&o);
     o.flip = 1;
@@ -727,10 +732,10 @@ static void test_guesses(void **state) {
           {"conv2d_1", {3, 3, 4, 4}},
           {"max_pooling2d_1", {0}},
           {"dense", {4 * 8 * 8, 10}}},
-         "conv 4x32x32 border 1 tanh, max_pool 4x16x16, conv 4x16x16 border 1 tanh, max_pool "
+         "conv 4x32x32 border 1 relu, max_pool 4x16x16, conv 4x16x16 border 1 relu, max_pool "
          "4x8x8, dense 10"},
         {{{"conv2d", {3, 3, 3, 4}}, {"global_average_pooling2d", {0}}, {"dense", {4, 10}}},
-         "conv 4x32x32 border 1 tanh, average_pool 4x1x1, dense 10"},
+         "conv 4x30x30 tanh, average_pool 4x1x1, dense 10"},
         {{{"flatten_3", {0}}, {"dense_7", {784, 20}}, {"dense_10", {20, 10}}},
          "dense 20 tanh, dense 10"},
     };
@@ -752,6 +757,244 @@ static void test_guesses(void **state) {
             fail_msg("case %zu: %s", i, err.message);
         assert_string_equal(summary(), cases[i].summary);
         release();
+    }
+}
+
+/* A layer of a .weights.h5: a kernel and a bias, four vectors where there is one dimension, or
+   nothing. */
+static void put_v3_layer(hid_t file, const char *name, const hsize_t *dims) {
+    static const char *const numbers[] = {"0", "1", "2", "3"};
+    char group[100], set[120];
+    int arrays = !dims[0] ? 0 : dims[1] ? 2 : 4;
+    snprintf(group, sizeof group, "layers/%s/vars", name);
+    put_group(file, group);
+    for (int i = 0; i < arrays; i++) {
+        snprintf(set, sizeof set, "%s/%s", group, numbers[i]);
+        if (arrays == 2 && !i)
+            put_floats(file, set, dims);
+        else if (i == 3) /* a variance is not negative */
+            put_ones(file, set, dims[0]);
+        else
+            put_floats(file, set, DIMS(arrays == 4 ? dims[0] : dims[2] ? dims[3] : dims[1]));
+    }
+}
+
+struct v3_layer {
+    const char *name;
+    hsize_t dims[5];
+};
+
+static void put_v3_layers(const struct v3_layer *layers) {
+    const hid_t file = h5_create(name_file("some.weights.h5"));
+    for (; layers->name; layers++)
+        put_v3_layer(file, layers->name, layers->dims);
+    closed(file);
+}
+
+/* The order in which groups were made is that of the layers, unless it makes no sense. */
+static void test_group_order(void **state) {
+    static const struct {
+        struct v3_layer layers[12];
+        const char *summary, *note;
+    } cases[] = {
+        {{{"conv2d", {3, 3, 1, 2}},
+          {"batch_normalization", {2}},
+          {"activation", {0}},
+          {"conv2d_1", {3, 3, 2, 2}},
+          {"max_pooling2d", {0}},
+          {"flatten", {0}},
+          {"dense", {2 * 12 * 12, 10}}},
+         "conv 2x26x26 relu, conv 2x24x24 relu, max_pool 2x12x12, dense 10",
+         "activation relu, as is usual with max pooling"},
+        /* sorted by the alphabet, as h5repack leaves it; as many activations as normalisations
+         */
+        {{{"activation", {0}},
+          {"batch_normalization", {2}},
+          {"conv2d", {3, 3, 1, 2}},
+          {"dense", {2 * 13 * 13, 10}},
+          {"flatten", {0}},
+          {"max_pooling2d", {0}}},
+         "conv 2x26x26 relu, max_pool 2x13x13, dense 10",
+         "batch normalisation before the activation, for so many activations are layers"},
+        {{{"batch_normalization", {2}},
+          {"conv2d", {3, 3, 1, 2}},
+          {"dense", {2 * 13 * 13, 10}},
+          {"flatten", {0}},
+          {"average_pooling2d", {0}}},
+         "conv 2x26x26 tanh, scale 2, average_pool 2x13x13, dense 10",
+         "batch normalisation after the activation (--batchnorm"},
+        {{{"conv2d", {3, 3, 1, 2}},
+          {"leaky_re_lu", {0}},
+          {"global_max_pooling2d", {0}},
+          {"dense", {2, 8}},
+          {"elu", {0}},
+          {"dense_1", {8, 10}},
+          {"softmax", {0}}},
+         "conv 2x26x26 relu, max_pool 2x1x1, dense 8 elu, dense 10, activation 10 softmax",
+         "default slope"},
+        {{{"conv2d", {3, 3, 1, 2}}, /* in the fallback, too */
+          {"dense", {2, 10}},
+          {"global_average_pooling2d", {0}}},
+         "conv 2x26x26 tanh, average_pool 2x1x1, dense 10",
+         "images of 28x28 and padding valid (--input"},
+        {{{"zero_padding2d", {0}},
+          {"conv2d", {5, 5, 1, 2}},
+          {"activation", {0}},
+          {"average_pooling2d", {0}},
+          {"dropout", {0}},
+          {"flatten", {0}},
+          {"dense", {2 * 14 * 14, 7}},
+          {"activation_1", {0}},
+          {"dense_1", {7, 10}},
+          {"activation_2", {0}}},
+         "conv 2x28x28 border 2 tanh, average_pool 2x14x14, dense 7 tanh, dense 10, "
+         "activation 10 softmax",
+         "activation tanh after"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        put_v3_layers(cases[i].layers);
+        if (convert(NULL))
+            fail_msg("case %zu: %s", i, err.message);
+        assert_string_equal(summary(), cases[i].summary);
+        if (!noted(cases[i].note))
+            fail_msg("case %zu: no note '%s'", i, cases[i].note);
+        release();
+    }
+}
+
+/* Two ways give the same number: the second is named, and --padding chooses it. */
+static void test_paddings(void **state) {
+    static const struct v3_layer layers[] = {
+        {"conv2d", {3, 3, 1, 2}},   {"conv2d_1", {3, 3, 2, 2}},
+        {"max_pooling2d", {0}},     {"conv2d_2", {3, 3, 2, 2}},
+        {"max_pooling2d_1", {0}},   {"flatten", {0}},
+        {"dense", {2 * 6 * 6, 10}}, {NULL, {0}}};
+    static const char *const tails[] = {
+        "conv 2x28x28 border 1 relu, conv 2x28x28 border 1 relu, max_pool 2x14x14, conv "
+        "2x12x12 relu, max_pool 2x6x6, dense 10",
+        "conv 2x26x26 relu, conv 2x24x24 relu, max_pool 2x12x12, conv 2x12x12 border 1 relu, "
+        "max_pool 2x6x6, dense 10",
+    };
+    struct keras_options o;
+    (void)state;
+    put_v3_layers(layers);
+    assert_int_equal(convert(NULL), 0);
+    assert_string_equal(summary(), tails[0]);
+    assert_true(noted("; so would "));
+    release();
+    keras_options_init(&o);
+    o.padding_count = 3;
+    for (int way = 0; way < 2; way++) {
+        o.padding_same = way ? 4 : 3;
+        assert_int_equal(convert(&o), 0);
+        assert_string_equal(summary(), tails[way]);
+        assert_false(noted("; so would "));
+        release();
+    }
+    o.padding_same = 7;
+    assert_int_equal(convert(&o), -1);
+}
+
+/* What a file of weights only leaves open about normalisation and leaky relus has options. */
+static void test_norm_options(void **state) {
+    static const struct v3_layer layers[] = {
+        {"batch_normalization", {2}}, {"conv2d", {3, 3, 1, 2}}, {"dense", {2 * 13 * 13, 10}},
+        {"leaky_re_lu", {0}},         {"max_pooling2d", {0}},   {NULL, {0}}};
+    struct keras_options o;
+    (void)state;
+    put_v3_layers(layers);
+    keras_options_init(&o);
+    assert_int_equal(convert(&o), 0);
+    assert_string_equal(summary(), "conv 2x26x26 relu, max_pool 2x13x13, dense 10");
+    assert_true(noted("adds 0.001 to the variance, the default of Keras (--epsilon X)"));
+    assert_true(m.layers[0].param[0] == 0.3f);
+    const float folded = m.layers[0].weight[0];
+    release();
+    o.batchnorm = PLACE_AFTER;
+    o.slope = 0.125;
+    assert_int_equal(convert(&o), 0);
+    assert_string_equal(summary(), "conv 2x26x26 relu, scale 2, max_pool 2x13x13, dense 10");
+    assert_true(m.layers[0].param[0] == 0.125f);
+    assert_false(noted("--batchnorm"));
+    assert_false(noted("--slope"));
+    release();
+    o.batchnorm = PLACE_BEFORE;
+    o.epsilon = 3; /* the variance is 1: half of what it would be without */
+    assert_int_equal(convert(&o), 0);
+    assert_false(noted("--epsilon"));
+    assert_true(fabs((double)m.layers[0].weight[0] / (double)folded - sqrt(1.001) / 2) < 1e-6);
+    release();
+    closed(h5_model(name_file("model.h5"), MODEL));
+    refused_with(&o, "FILE holds its architecture, there is nothing for --batchnorm to say; "
+                     "leave it out");
+}
+
+/* Of a model within a model, a file of weights shows only the layers that own arrays. */
+static void test_nested_weights(void **state) {
+    static const char *const names[] = {"conv2d/kernel:0", "conv2d/bias:0", "conv2d_1/kernel:0",
+                                        "conv2d_1/bias:0"};
+    (void)state;
+    static const struct {
+        hsize_t rows;
+        const char *summary; /* NULL: refused */
+    } cases[] = {
+        {48, "conv 2x24x24 tanh, average_pool 2x12x12, conv 3x8x8 tanh, average_pool 3x4x4, "
+             "dense 10"},
+        {3, "conv 2x24x24 tanh, average_pool 2x12x12, conv 3x8x8 tanh, average_pool 3x4x4, "
+            "average_pool 3x1x1, dense 10"},
+        {77, NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const hid_t file = h5_create(name_file("weights.h5"));
+        put_names(file, "/", "layer_names", NAMES("features", "dense"));
+        put_text(file, "/", "keras_version", "2.15.0");
+        put_text(file, "/", "backend", "tensorflow");
+        put_group(file, "features");
+        put_names(file, "features", "weight_names", names, 4);
+        put_floats(file, "features/conv2d/kernel:0", DIMS(5, 5, 1, 2));
+        put_floats(file, "features/conv2d/bias:0", DIMS(2));
+        put_floats(file, "features/conv2d_1/kernel:0", DIMS(5, 5, 2, 3));
+        put_floats(file, "features/conv2d_1/bias:0", DIMS(3));
+        put_layer(file, "", "dense", DIMS(cases[i].rows, 10), 10);
+        closed(file);
+        if (!cases[i].summary) {
+            refused("FILE: dense 'dense' has 77 rows, which images of 28x28 or 32x32 give with "
+                    "no padding and no places of 2x2 pooling; a file of weights only does not "
+                    "say more: give --input HxWxC, or save the whole model (model.save) and "
+                    "convert that");
+            continue;
+        }
+        assert_int_equal(convert(NULL), 0);
+        assert_string_equal(summary(), cases[i].summary);
+        assert_int_equal(noted("whose rows are as many as the channels"), cases[i].rows == 3);
+        release();
+    }
+}
+
+/* Classes that no shape betrays are told by the names that Keras gives. */
+static void test_strange_names(void **state) {
+    static const struct {
+        struct v3_layer layers[4];
+        const char *sentence;
+    } cases[] = {
+        {{{"conv2d_transpose", {3, 3, 1, 2}}},
+         "FILE: layer 1 'conv2d_transpose' is by its name of class Conv2DTranspose, which "
+         "cannot be converted"},
+        {{{"conv2d", {3, 3, 1, 2}}, {"p_re_lu", {2}}},
+         "FILE: layer 2 'p_re_lu' is by its name of class PReLU, which cannot be converted"},
+        {{{"conv2d", {3, 3, 1, 2}}, {"up_sampling2d", {0}}},
+         "FILE: layer 2 'up_sampling2d' is by its name of class UpSampling2D, which cannot be "
+         "converted"},
+        {{{"conv2d", {3, 3, 1, 2}}, {"layer_normalization", {2}}},
+         "FILE: layer 2 'layer_normalization' is by its name of class LayerNormalization, "
+         "which "
+         "cannot be converted"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        put_v3_layers(cases[i].layers);
+        refused(cases[i].sentence);
     }
 }
 
@@ -1031,6 +1274,11 @@ int main(void) {
         cmocka_unit_test(test_assumptions),
         cmocka_unit_test(test_options),
         cmocka_unit_test(test_guesses),
+        cmocka_unit_test(test_group_order),
+        cmocka_unit_test(test_paddings),
+        cmocka_unit_test(test_norm_options),
+        cmocka_unit_test(test_nested_weights),
+        cmocka_unit_test(test_strange_names),
         cmocka_unit_test(test_usage),
         cmocka_unit_test(test_command),
         cmocka_unit_test(test_recorded_origin),
