@@ -24,7 +24,7 @@ BUILD ?= build/$(CONFIG)
 # The reference must give the same bits from every compiler: no contraction to fused
 # multiply-adds, and never fast-math.
 C_FLAGS := -std=c11 -Wall -Wextra -Wpedantic -Wshadow -ffp-contract=off -fPIC \
-           -fvisibility=hidden -Ilayers -Ifashion_mnist -Iconverter -MMD -MP \
+           -fvisibility=hidden -Ilayers -Ifashion_mnist -Iconverter -Icommand -MMD -MP \
            $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all \
            -fno-omit-frame-pointer)
 LD_FLAGS := -Wl,--as-needed $(if $(SANITIZE),-fsanitize=$(SANITIZE))
@@ -33,7 +33,7 @@ CUDA_ARCH ?= 75 80 90 100 120
 CUDA_TARGETS = $(if $(filter native all all-major,$(CUDA_ARCH)),-arch=$(CUDA_ARCH),\
     $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a,code=sm_$a) \
     -gencode arch=compute_$(lastword $(CUDA_ARCH)),code=compute_$(lastword $(CUDA_ARCH)))
-NVCC_FLAGS = -std=c++17 -O2 -lineinfo -Ilayers -Ifashion_mnist -DLENET5_CUDA -MMD -MP \
+NVCC_FLAGS = -std=c++17 -O2 -lineinfo -Ilayers -Ifashion_mnist -Icommand -DLENET5_CUDA -MMD -MP \
     -Xcompiler -Wall,-Wextra,-fPIC,-fvisibility=hidden,-fno-exceptions,-fno-rtti \
     -Xcompiler -fno-threadsafe-statics
 CUDA_LIB = $(dir $(realpath $(NVCC)))../lib64
@@ -42,7 +42,8 @@ CUDA_LIBS = $(if $(NVCC),-L$(CUDA_LIB) -L$(dir $(realpath $(NVCC)))../lib -lcuda
 
 LIBRARY := $(patsubst %,$(BUILD)/%.o,$(wildcard layers/*.c) $(if $(NVCC),$(wildcard layers/*.cu)))
 CONVERTER := $(patsubst %,$(BUILD)/%.o,$(wildcard converter/*.c))
-COMMAND := $(BUILD)/lenet5.cu.o $(BUILD)/fashion_mnist/idx.c.o
+COMMAND := $(BUILD)/lenet5.cu.o $(patsubst %,$(BUILD)/%.o,$(wildcard command/*.c)) \
+    $(BUILD)/fashion_mnist/idx.c.o
 TEST_SOURCES := $(wildcard tests/test_*.c) $(if $(NVCC),$(wildcard tests/test_*.cu))
 TESTS := $(basename $(TEST_SOURCES:%=$(BUILD)/%))
 FUZZERS := $(patsubst tests/%.c,%,$(wildcard tests/fuzz_*.c))

@@ -614,7 +614,7 @@ run_example() {
 
 @test "every source file says in its first ten lines what it is for" {
     local file name bad=0
-    for file in lenet5.cu layers/*.* converter/*.[ch] fashion_mnist/*.[ch] tests/*.[ch] \
+    for file in lenet5.cu command/*.[ch] layers/*.* converter/*.[ch] fashion_mnist/*.[ch] tests/*.[ch] \
         tests/*.bats scripts/*.sh; do
         name=$(basename "$file")
         head -3 "$file" | grep -q 'SPDX-License-Identifier: MIT' ||
