@@ -276,14 +276,17 @@ static int open_file(struct source *s, const char *path, long long file_size,
     if (!file)
         return fail(err, "%s: %s", path, strerror(errno));
     const size_t size = fread(head, 1, HEAD, file);
-    const int is_hdf5 = has_signature(file);
+    /* before the search for HDF5 behind a user block: a zip's own may lie at 4096 by chance */
+    const int is_zip =
+        starts_with(head, size, "PK\x03\x04") || starts_with(head, size, "PK\x05\x06");
+    const int is_hdf5 = !is_zip && has_signature(file);
     fclose(file);
+    if (is_zip)
+        return open_zip(s, path, err);
     if (is_hdf5) {
         s->container = 'h';
         return h5_open(&s->h5, path, err);
     }
-    if (starts_with(head, size, "PK\x03\x04") || starts_with(head, size, "PK\x05\x06"))
-        return open_zip(s, path, err);
     return fail_stranger(path, head, size, file_size, err);
 }
 
