@@ -192,7 +192,7 @@ static void reference(const struct model *m, const uint8_t *bytes, int n, double
 /* ---- Device memory ---- */
 
 /* Half of the images noise; half ink on paper: zeros, with a band of noise. */
-static __global__ void draw(uint8_t *bytes, size_t size, int pixels, uint64_t seed) {
+static __global__ void draw(uint8_t *bytes, size_t size, int pixels, uint64_t seed, int mask) {
     for (size_t k = thread_index(); k < size; k += (size_t)gridDim.x * blockDim.x) {
         uint64_t z = seed + k * 0x9E3779B97F4A7C15u;
         z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
@@ -200,14 +200,14 @@ static __global__ void draw(uint8_t *bytes, size_t size, int pixels, uint64_t se
         const size_t i = k / pixels;
         const int at = (int)(k % pixels), band = (int)(i * 37 % pixels);
         const int ink = i % 2 || (at >= band && at < band + pixels / 4);
-        bytes[k] = ink ? (uint8_t)(z >> 40) : 0;
+        bytes[k] = ink ? (uint8_t)(z >> 40 & mask) : 0;
     }
 }
 
-static uint8_t *random_images(size_t n, int pixels) {
+static uint8_t *random_images(size_t n, int pixels, int mask = 255) {
     uint8_t *bytes;
     TRY(cudaMalloc((void **)&bytes, n * pixels));
-    draw<<<4096, 256>>>(bytes, n * pixels, pixels, (uint64_t)(uniform() * 0x1p60));
+    draw<<<4096, 256>>>(bytes, n * pixels, pixels, (uint64_t)(uniform() * 0x1p60), mask);
     TRY(cudaGetLastError());
     TRY(cudaDeviceSynchronize());
     return bytes;
@@ -253,6 +253,16 @@ static float as_float(uint32_t u) {
 }
 
 /* ---- Checks ---- */
+
+static void *open_or_exit(const Subject &s, const struct model *m, int batch) {
+    struct lenet5_error err;
+    void *state = NULL;
+    if (s.backend->open(&state, m, 0, &batch, &err)) {
+        printf("{\"backend\": \"%s\", \"error\": \"%s\"}\n", s.name, err.message);
+        exit(1);
+    }
+    return state;
+}
 
 static std::vector<uint32_t> run(const Subject &s, void *state, const uint8_t *bytes, int n) {
     struct lenet5_error err;
@@ -329,6 +339,48 @@ static void check_accuracy(const Subject &s, void *state, const struct model *m,
         s.name, network, file ? file : "random", n, nan ? NAN : worst, relative,
         sum / (10.0 * n), differ, wrong, ok);
     fflush(stdout);
+}
+
+/* Weights of -1, 0 and 1, so few of them, and pixels of 0 to 3: then relu and both poolings
+   keep every number, in halves too, as it is, and logits must be those of exact arithmetic. */
+static void check_whole_numbers(const Subject &s, int side, int border, enum op pool) {
+    enum { IMAGES = 200 };
+    struct model m;
+    int differ = 0, nonzero = 0;
+    make_model(&m, side, border, ACT_RELU, pool, 0);
+    m.scale = 1.0f;
+    m.offset = 0.0f;
+    for (int k = 0; k < m.count; k++) {
+        const struct layer *l = &m.layers[k];
+        const size_t terms = l->weights / l->out.c, kept = k ? 2 : 4;
+        float *weight = (float *)l->weight, *bias = (float *)l->bias; /* into m.floats */
+        if (!weight)
+            continue;
+        memset(weight, 0, l->weights * sizeof *weight);
+        for (size_t o = 0; o < (size_t)l->out.c; o++) {
+            for (size_t j = 0; j < kept; j++)
+                weight[o * terms + (size_t)(uniform() * terms)] = uniform() < 0.3 ? -1 : 1;
+            bias[o] = (float)(int)(3 * uniform() - 1);
+        }
+    }
+    void *state = open_or_exit(s, &m, IMAGES);
+    uint8_t *bytes = random_images(IMAGES, side * side, 3);
+    std::vector<uint8_t> host((size_t)IMAGES * side * side);
+    std::vector<double> want(IMAGES * 10);
+    TRY(cudaMemcpy(host.data(), bytes, host.size(), cudaMemcpyDeviceToHost));
+    reference(&m, host.data(), IMAGES, want.data());
+    const std::vector<uint32_t> got = run(s, state, bytes, IMAGES);
+    for (size_t k = 0; k < got.size(); k++) {
+        differ += as_float(got[k]) != want[k];
+        nonzero += want[k] != 0.0;
+    }
+    TRY(cudaFree(bytes));
+    s.backend->close(state);
+    free(m.floats);
+    failures += differ || nonzero < 100;
+    printf("{\"backend\": \"%s\", \"check\": \"whole numbers\", \"side\": %d, \"border\": %d, "
+           "\"pool\": \"%s\", \"differ\": %d, \"not_zero\": %d}\n",
+           s.name, side, border, op_name(pool), differ, nonzero);
 }
 
 /* Batches of every size give the same bits as one large one, from any place in it. */
@@ -599,16 +651,6 @@ static void measure_limits(void) {
 
 /* ---- */
 
-static void *open_or_exit(const Subject &s, const struct model *m, int batch) {
-    struct lenet5_error err;
-    void *state = NULL;
-    if (s.backend->open(&state, m, 0, &batch, &err)) {
-        printf("{\"backend\": \"%s\", \"error\": \"%s\"}\n", s.name, err.message);
-        exit(1);
-    }
-    return state;
-}
-
 static void check_family(const Subject &s) {
     static const enum activation activations[] = {ACT_TANH, ACT_SIGMOID, ACT_RELU};
     static const int sides[][2] = {{28, 2}, {28, 0}, {32, 0}};
@@ -625,6 +667,9 @@ static void check_family(const Subject &s) {
                 check_accuracy(s, state, &m, s.bound, name, NULL, quick ? 33 : 1000);
                 s.backend->close(state);
                 free(m.floats);
+                if (a == ACT_RELU)
+                    check_whole_numbers(s, side[0], side[1],
+                                        max ? OP_MAX_POOL : OP_AVERAGE_POOL);
             }
 }
 
