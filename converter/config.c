@@ -129,6 +129,10 @@ static const struct {
     {"swish", {ACT_SWISH, {0}}},
     {"silu", {ACT_SWISH, {0}}},
     {"gelu", {ACT_GELU, {0}}},
+    {"gelu_tanh", {ACT_GELU_TANH, {0}}}, /* no name of Keras's: for --activation */
+    {"selu", {ACT_SELU, {0}}},
+    {"celu", {ACT_ELU, {1}}}, /* the same for Keras's default alpha */
+    {"mish", {ACT_MISH, {0}}},
     {"hard_sigmoid", {ACT_HARD_SIGMOID, {0.2f}}},
     {"softmax", {ACT_SOFTMAX, {0}}},
     {"softmax_v2", {ACT_SOFTMAX, {0}}},

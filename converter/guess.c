@@ -87,6 +87,7 @@ struct search {
     const struct keras_options *options;
     unsigned all; /* mask of all convolutions */
     int global;   /* the last map is pooled as a whole: its size leaves no trace */
+    int lenet;    /* 5x5 windows, as LeNet-5 has */
     size_t want;  /* inputs of the first dense layer, else outputs of the network */
     struct way found[2];
     int count; /* of the ways found, which give different results */
@@ -117,9 +118,9 @@ static int padding_allowed(const struct keras_options *o, unsigned same) {
 }
 
 static void try_paddings(struct search *s, struct way way, int every) {
-    /* LeNet-5's; where sizes tell nothing, Keras's default and then the same for all */
-    const unsigned likely[] = {s->global ? 0 : 1, s->global ? s->all : 0,
-                               s->global ? 1 : s->all};
+    /* LeNet-5's; else Keras's default, then the other for all */
+    const int lenet = s->lenet && !s->global;
+    const unsigned likely[] = {lenet ? 1 : 0, lenet ? 0 : s->all, lenet ? s->all : 1};
     for (unsigned i = 0; i < 3; i++) {
         way.same = likely[i] & s->all;
         if (padding_allowed(s->options, way.same))
@@ -162,16 +163,17 @@ static struct way find_way(struct search *s) {
     const int convs = count_kind(s->k, KIND_CONV);
     const struct unit *dense = first_of(s->k, KIND_DENSE), *conv = first_of(s->k, KIND_CONV),
                       *last = last_of(s->k, KIND_CONV);
-    const int colour = conv && unit_inputs(conv) == 3, lenet = conv && conv->window[0] == 5;
+    const int colour = conv && unit_inputs(conv) == 3;
     struct way way = {colour ? 32 : 28, 1, 0};
     const int first = way.side, second = colour ? 28 : 32;
+    s->lenet = conv && conv->window[0] == 5;
     s->all = (1u << (convs < 31 ? convs : 31)) - 1;
     s->want = dense ? unit_inputs(dense) : last ? (size_t)last->outputs : 0;
     way.same = (s->options->padding_count ? s->options->padding_same : 1) & s->all;
     way.pooled = s->k->pools_known ? 0 : s->all;
     for (int step = 0; step < 4 && s->count < 2; step++) {
-        const int every = lenet ? step / 2 : step % 2;
-        way.side = (lenet ? step % 2 : step / 2) ? second : first;
+        const int every = s->lenet ? step / 2 : step % 2;
+        way.side = (s->lenet ? step % 2 : step / 2) ? second : first;
         if (!every || convs <= MAX_CONVS)
             try_pools(s, way, every);
     }

@@ -21,6 +21,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MAX_DIAGONAL = 2048 }; /* numbers of a vector; its square is parameters */
+
 struct builder {
     struct keras *k;
     const struct keras_options *options;
@@ -534,16 +536,33 @@ static int pack(struct builder *b) {
     return 0;
 }
 
-/* A vector that is normalised and then not taken by a dense layer has no row that could hold
-   it: the engine scales channels. */
-static int check_scales(struct builder *b) {
-    for (int k = 1; k < b->rows->count; k++) {
-        const struct layer *l = &b->rows->row[k].row;
-        if (l->op == OP_SCALE && !same_shape(l->in, b->rows->row[k - 1].row.out))
-            return fail(b->err,
-                        "%s: layer '%s' normalises a flattened map before an activation; only "
-                        "directly before a dense layer can that be converted",
-                        b->k->path, l->name);
+/* A vector that is normalised and then not taken by a dense layer has no row of its own: the
+   engine scales channels. It becomes a dense layer that is zero but on its diagonal. */
+static int make_diagonal(struct builder *b, struct row *r, struct shape in) {
+    const size_t n = r->row.weights;
+    float *scale = r->weight;
+    if (n > MAX_DIAGONAL)
+        return fail(
+            b->err,
+            "%s: layer '%s' normalises a flattened map of %zu before an activation; that "
+            "can be converted up to %d, or directly before a dense layer",
+            b->k->path, r->row.name, n, MAX_DIAGONAL);
+    r->weight = NULL;
+    if (!new_floats(b, &r->weight, &r->row.weights, n * n))
+        for (size_t k = 0; k < n; k++)
+            r->weight[k * n + k] = scale[k];
+    free(scale);
+    r->row.op = OP_DENSE;
+    r->row.in = in;
+    return r->weight ? 0 : -1;
+}
+
+static int place_diagonals(struct builder *b) {
+    for (int k = 0; k < b->rows->count; k++) {
+        struct row *r = &b->rows->row[k];
+        const struct shape in = k ? r[-1].row.out : b->m->input;
+        if (r->row.op == OP_SCALE && !same_shape(r->row.in, in) && make_diagonal(b, r, in))
+            return -1;
     }
     return 0;
 }
@@ -575,7 +594,7 @@ int translate(struct keras *k, const struct keras_options *options, struct model
         goto out;
     b.at = m->input;
     b.flat = k->input_rank == 1;
-    if (place_all(&b) || check_end(&b) || fold_scales(b.rows, err) || check_scales(&b) ||
+    if (place_all(&b) || check_end(&b) || fold_scales(b.rows, err) || place_diagonals(&b) ||
         pack(&b))
         goto out;
     m->scale = (float)b.scale;

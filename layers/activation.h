@@ -32,11 +32,17 @@ enum activation {
     ACT_GELU_TANH,    /* its approximation by tanh */
     ACT_HARD_SIGMOID, /* p[0] * x + 0.5 between 0 and 1: p[0] is 0.2 in Keras 2, 1/6 in 3 */
     ACT_SOFTMAX,      /* e^x_k / sum of e^x_j, over a whole map */
+    ACT_SELU,         /* 1.0507 * x, below zero 1.7581 * (e^x - 1) */
+    ACT_MISH,         /* x * tanh(log(1 + e^x)) */
     ACT_END           /* one past the last */
 };
 
 static inline HOST_DEVICE float sigmoid(float x) {
     return 1.0f / (1.0f + expf(-x));
+}
+
+static inline HOST_DEVICE float softplus(float x) {
+    return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x)));
 }
 
 static inline HOST_DEVICE float activate(enum activation a, const float *p, float x) {
@@ -50,7 +56,7 @@ static inline HOST_DEVICE float activate(enum activation a, const float *p, floa
     case ACT_ELU:
         return x > 0.0f ? x : p[0] * expm1f(x);
     case ACT_SOFTPLUS:
-        return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x)));
+        return softplus(x);
     case ACT_SOFTSIGN:
         return x / (1.0f + fabsf(x));
     case ACT_SWISH:
@@ -61,6 +67,10 @@ static inline HOST_DEVICE float activate(enum activation a, const float *p, floa
         return 0.5f * x * (1.0f + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
     case ACT_HARD_SIGMOID:
         return fminf(fmaxf(p[0] * x + 0.5f, 0.0f), 1.0f);
+    case ACT_SELU:
+        return x > 0.0f ? 1.05070098f * x : 1.75809934f * expm1f(x);
+    case ACT_MISH:
+        return x * tanhf(softplus(x));
     default:
         return x;
     }

@@ -25,7 +25,10 @@ static float steepest(const struct layer *l) {
     case ACT_SWISH:
     case ACT_GELU:
     case ACT_GELU_TANH:
+    case ACT_MISH:
         return 1.13f;
+    case ACT_SELU:
+        return 1.76f;
     case ACT_HARD_SIGMOID:
         return fabsf(l->param[0]);
     default:
@@ -37,7 +40,8 @@ static float steepest(const struct layer *l) {
 static float roundings(const struct layer *l) {
     const int unbounded = l->activation == ACT_ELU || l->activation == ACT_SOFTPLUS ||
                           l->activation == ACT_SWISH || l->activation == ACT_GELU ||
-                          l->activation == ACT_GELU_TANH;
+                          l->activation == ACT_GELU_TANH || l->activation == ACT_SELU ||
+                          l->activation == ACT_MISH;
     const float own = unbounded ? 9.0f : 1.0f;
     switch (l->op) {
     case OP_CONV:

@@ -13,8 +13,8 @@ static const char *const op_names[OP_END] = {"none",  "conv",  "average_pool", "
                                              "dense", "scale", "activation"};
 
 static const char *const activation_names[ACT_END] = {
-    "linear",   "tanh",  "sigmoid", "relu",      "elu",          "softplus",
-    "softsign", "swish", "gelu",    "gelu_tanh", "hard_sigmoid", "softmax"};
+    "linear", "tanh", "sigmoid",   "relu",         "elu",     "softplus", "softsign",
+    "swish",  "gelu", "gelu_tanh", "hard_sigmoid", "softmax", "selu",     "mish"};
 
 const struct backend *const backends[] = {
 #ifdef LENET5_CUDA

@@ -18,6 +18,7 @@ Weights, images and names are fixed by a seed; dates inside .keras archives are 
 Python 3.6 and later, because the old Kerases do. Left out: everything that h5_to_blob refuses.
 """
 import argparse
+import functools
 import gzip
 import json
 import logging
@@ -132,6 +133,10 @@ ACTIVATIONS = {
     "swish": lambda x: x * sigmoid(x), "silu": lambda x: x * sigmoid(x),
     "hard_sigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
     "hard_sigmoid of Keras 2": lambda x: np.clip(0.2 * x + 0.5, 0, 1),
+    "selu": lambda x: 1.0507009873554805 * elu(x, 1.6732632423543772),
+    "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
+    "celu": elu,
+    "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x ** 3))),
     "ReLU": relu, "ELU": elu, "Softmax": softmax,
     "LeakyReLU": lambda x, negative_slope: relu(x, None, negative_slope),
 }
@@ -330,6 +335,8 @@ class Keras:
         a = args.get("activation")
         if isinstance(a, tuple):
             args["activation"] = self.layer(a, case, {})
+        if a == "gelu_tanh":  # which no Keras gives a name, so that only weights can be saved
+            args["activation"] = functools.partial(self.k.activations.gelu, approximate=True)
         if cls == "LeakyReLU" and self.major < 3:
             args["alpha"] = args.pop("negative_slope")
         if case.channels_first:
@@ -674,6 +681,11 @@ def every_activation_as_layer():
             dense(10), ("Softmax", {})]
 
 
+def late_activations():
+    return [conv(3, 3, "selu"), pool("average"), conv(4, 3, "mish"), act("celu"), FLAT,
+            dense(9), act("selu"), dense(8), act("mish"), dense(10)]
+
+
 def activation_objects():
     return [conv(3, 3, ("LeakyReLU", dict(negative_slope=0.25))), pool("max"),
             conv(4, 3, ("ReLU", dict(max_value=0.9))), FLAT,
@@ -691,6 +703,12 @@ def stubborn_norms():
     return [norm(), conv(3, 3, "relu", "same"), norm(scale=False), pool("max"),
             conv(4, 3, pad="same"), pool("max"), norm(), act("relu"),
             norm(center=False), conv(3, 3, pad="same"), FLAT, norm(), dense(10)]
+
+
+def norms_of_vectors():
+    """Behind a Flatten, each number of the map has its own scale."""
+    return [conv(3, 3), pool("max"), FLAT, norm(), act("relu"), norm(), act("tanh"), dense(9),
+            norm(), act("sigmoid"), dense(10)]
 
 
 def rescaling():
@@ -800,6 +818,9 @@ def keras3_cases():
         Case(k, "activation_attribute", "E", every_activation_as_attribute()),
         Case(k, "activation_layer", "G", every_activation_as_layer()),
         Case(k, "activation_object", "G", activation_objects()),
+        Case(k, "activation_late", "G", late_activations()),
+        Case(k, "weights_gelu_tanh", "F", lenet(2, 3, 8, 7, "gelu_tanh"),
+             flags="--activation gelu_tanh", **BIG),
         Case(k, "activation_object", "E", activation_objects()),
         Case(k, "leaky_relu6", "G", [conv(3, 3, "leaky_relu"), pool("average"), FLAT,
                                      dense(9), ("Rescaling", dict(scale=5.0, offset=1.0)),
@@ -808,6 +829,8 @@ def keras3_cases():
                                         dense(10, "softmax"), ("Softmax", {})]),
         Case(k, "norm_folds", "G", foldable_norms()),
         Case(k, "norm_stays", "E", stubborn_norms()),
+        Case(k, "norm_of_vector", "G", norms_of_vectors()),
+        Case(k, "norm_of_input", "E", [FLAT, norm(), act("sigmoid"), dense(10)], rank=2),
         Case(k, "norm_first_rgb", "G", [norm(), conv(3, 3, "relu", "same"), FLAT, dense(10)],
              shape=(9, 10, 3)),
         Case(k, "rescaling", "G", rescaling(), scale=1.0),
@@ -921,6 +944,7 @@ def tf_keras_cases(k):
         Case(k, "activation_attribute", "E", every_activation_as_attribute()),
         Case(k, "activation_layer", "E", every_activation_as_layer()),
         Case(k, "activation_object", "E", activation_objects()),
+        Case(k, "activation_late", "E", late_activations()[:3] + late_activations()[4:]),
         Case(k, "norm_stays", "E", stubborn_norms()),
         Case(k, "nested", "E", nested(), frozen=("dense", "conv2d")),
         Case(k, "optimizer", "E", tiny(pool("max")), train=True),

@@ -512,8 +512,8 @@ static const struct {
     {448, 4, 4, CONV ": a dense has no window, stride or border"},
     {448, 4, 2, "w: layer 0 'conv_0' says output 2x3x3, but it is 1x3x3"},
     {608, 4, 2, NULL}, /* average pooling instead of max is another good blob */
-    {452, 4, 12, CONV ": activation number 12; the last known is 11"},
-    {452, 4, 0x80000000, CONV ": activation number -2147483648; the last known is 11"},
+    {452, 4, 14, CONV ": activation number 14; the last known is 13"},
+    {452, 4, 0x80000000, CONV ": activation number -2147483648; the last known is 13"},
     {452, 4, 11, CONV ": softmax must be a row of its own"},
     {456, 4, NAN_BITS, CONV ": parameter 0 of its activation is not finite"},
     {460, 4, INF_BITS, CONV ": parameter 1 of its activation is not finite"},

@@ -249,6 +249,10 @@ static inline double activate64(enum activation a, const float *p, double x) {
         return x / (1 + exp(-2 * sqrt(2 / pi) * (x + 0.044715 * x * x * x)));
     case ACT_HARD_SIGMOID:
         return fmin(fmax(0.5 + p[0] * x, 0), 1);
+    case ACT_SELU:
+        return x > 0 ? 1.0507009873554805 * x : 1.7580993408473766 * expm1(x);
+    case ACT_MISH:
+        return x * tanh(fmax(x, 0) + log1p(exp(-fabs(x))));
     default:
         return x;
     }
