@@ -51,7 +51,29 @@
 #define EXP_5 (1.5f * 0x1.122914p-2f)
 #define EXP_6 (1.5f * 0x1.6bebc8p-4f)
 
-enum { TANH_VECTORS = 4 };
+enum { TOGETHER = 4 /* vectors that are activated side by side */ };
+
+static const struct layer as_is = {.activation = ACT_LINEAR};
+static const struct layer just_tanh = {.activation = ACT_TANH};
+
+/* Activations that vectors go through without leaving their registers; softmax as such does
+   nothing to a number. */
+static int plain_activation(const struct layer *l) {
+    return l->activation == ACT_LINEAR || l->activation == ACT_TANH ||
+           l->activation == ACT_RELU || l->activation == ACT_SOFTMAX;
+}
+
+/* Is a row of the pooling l, over so many rows, one of the usual 2 x 2 means side by side? */
+static int plain_2x2(const struct layer *l, int rows) {
+    return l->op == OP_AVERAGE_POOL && rows == 2 && l->kernel_w == 2 && l->stride_w == 2 &&
+           l->pad_left + l->pad_right == 0;
+}
+
+/* What is left for the pooling of a stage to activate: the convolution, or nothing. */
+static const struct layer *due_in_pool(const struct stage *s) {
+    const int plain = s->pool && plain_2x2(s->pool, s->pool->kernel_h);
+    return plain && plain_activation(s->l) ? s->l : &as_is;
+}
 
 /* Lanes 0 to 7, and 8 to 15, of two vectors of 16 bytes in turn. */
 #define LOW_HALVES  0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23

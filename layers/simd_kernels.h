@@ -135,15 +135,14 @@ static product_tile *const NAME(strided)[MOST_A + 1][MOST_B + 1] = {NARROW_TILES
    which makes the most of its rounding: 2.5 ulp instead of 1.99. For the same reason the sum q
    is rounded once. Odd, exact at 0 and infinity; NaN stays NaN (tests/test_simd.c goes over all
    floats). Beyond 9.02 the result rounds to 1. */
-INLINE void NAME(tanh_vecs)(const float *x, float *y, const int n) {
+INLINE void NAME(tanh_vecs)(vec *v, const int n) {
     const vec magic = SPREAD(0x1.8p23f),
               three = SPREAD(3.0f); /* adding magic rounds to whole */
-    ivec sign[TANH_VECTORS];
-    vec t[TANH_VECTORS], s[TANH_VECTORS], r[TANH_VECTORS], p[TANH_VECTORS];
+    ivec sign[TOGETHER];
+    vec t[TOGETHER], s[TOGETHER], r[TOGETHER], p[TOGETHER];
     EACH(i, n) {
-        const vec v = GET(x + i * LANES);
-        sign[i] = (ivec)v & (ivec)SPREAD(-0.0f);
-        t[i] = LESSER(SPREAD(9.02f), (vec)((ivec)v ^ sign[i]));
+        sign[i] = (ivec)v[i] & (ivec)SPREAD(-0.0f);
+        t[i] = LESSER(SPREAD(9.02f), (vec)((ivec)v[i] ^ sign[i]));
         const vec shifted = FMA(t[i], SPREAD(0x1.715476p+1f), magic); /* 2 / ln 2 */
         r[i] = FMA(magic - shifted, SPREAD(0x1.62e43p-2f), t[i]);     /* ln 2 / 2 */
         s[i] = (vec)(((ivec)shifted << 23) + (ivec)SPREAD(1.0f));
@@ -155,7 +154,7 @@ INLINE void NAME(tanh_vecs)(const float *x, float *y, const int n) {
     EACH(i, n) {
         const vec q = FUSED(r[i], three, r[i] * r[i] * p[i]);
         const vec e = FMA(s[i], q, FMA(s[i], SPREAD(1.5f), SPREAD(-1.5f)));
-        PUT(y + i * LANES, (vec)((ivec)(e / (e + three)) | sign[i]));
+        v[i] = (vec)((ivec)(e / (e + three)) | sign[i]);
     }
 }
 
@@ -164,26 +163,38 @@ INLINE vec NAME(relu_vec)(vec x, vec slope, vec low, vec high) {
     return PICK(x >= high, high, y);
 }
 
-/* Activates count floats, rounded up to whole vectors; y may be x. The rare ones go number by
-   number through the reference's own formulas. */
-KERNEL void NAME(activate)(const struct layer *l, const float *x, float *y, size_t count) {
-    if (l->activation == ACT_TANH) {
-        size_t k = 0;
-        for (; k + TANH_VECTORS * LANES <= count; k += TANH_VECTORS * LANES)
-            NAME(tanh_vecs)(x + k, y + k, TANH_VECTORS);
-        for (; k < count; k += LANES)
-            NAME(tanh_vecs)(x + k, y + k, 1);
-    } else if (l->activation == ACT_RELU) {
+/* Activates n vectors, where l has one of the plain activations; all others go number by number
+   through the reference's own formulas, in activate(). */
+INLINE void NAME(activate_vecs)(const struct layer *l, vec *v, const int n) {
+    if (l->activation == ACT_TANH)
+        NAME(tanh_vecs)(v, n);
+    if (l->activation == ACT_RELU) {
         const vec slope = SPREAD(l->param[0]), low = SPREAD(l->param[1]);
         const vec high = SPREAD(l->param[2]);
-        for (size_t k = 0; k < count; k += LANES)
-            PUT(y + k, NAME(relu_vec)(GET(x + k), slope, low, high));
-    } else if (l->activation == ACT_LINEAR || l->activation == ACT_SOFTMAX) {
-        for (size_t k = 0; x != y && k < count; k += LANES)
-            PUT(y + k, GET(x + k));
-    } else {
-        for (size_t k = 0; k < count; k++)
+        EACH(i, n) v[i] = NAME(relu_vec)(v[i], slope, low, high);
+    }
+}
+
+/* Activates count floats, rounded up to whole vectors; y may be x. */
+KERNEL void NAME(activate)(const struct layer *l, const float *x, float *y, size_t count) {
+    vec v[TOGETHER];
+    size_t k = 0;
+    if (!plain_activation(l)) {
+        for (; k < count; k++)
             y[k] = activate(l->activation, l->param, x[k]);
+        return;
+    }
+    if (x == y && l->activation == ACT_LINEAR)
+        return;
+    for (; k + TOGETHER * LANES <= count; k += TOGETHER * LANES) {
+        EACH(i, TOGETHER) v[i] = GET(x + k + i * LANES);
+        NAME(activate_vecs)(l, v, TOGETHER);
+        EACH(i, TOGETHER) PUT(y + k + i * LANES, v[i]);
+    }
+    for (; k < count; k += LANES) {
+        v[0] = GET(x + k);
+        NAME(activate_vecs)(l, v, 1);
+        PUT(y + k, v[0]);
     }
 }
 
@@ -210,11 +221,12 @@ INLINE size_t NAME(row)(const struct plane *p, int c, int r) {
     return (((size_t)c * p->h + r) * p->pitch + p->left) * LANES;
 }
 
-/* One activated row, and its border, to its place in y. */
+/* One activated row, and its border, to its place in y, where it may be already if from is
+   NULL. */
 INLINE void NAME(emit)(const struct stage *s, const struct layer *l, const float *from, int c,
                        int r, float *y) {
     float *at = y + NAME(row)(&s->out, c, r);
-    NAME(activate)(l, from, at, (size_t)s->out.w * LANES);
+    NAME(activate)(l, from ? from : at, at, (size_t)s->out.w * LANES);
     NAME(border)(&s->out, at);
 }
 
@@ -237,24 +249,36 @@ INLINE vec NAME(cells)(const struct layer *l, const float *x, size_t row, size_t
     return l->op == OP_MAX_POOL ? all : all / SPREAD((float)(rows * cols));
 }
 
-INLINE int NAME(plain_2x2)(const struct layer *l, int rows) {
-    return l->op == OP_AVERAGE_POOL && rows == 2 && l->kernel_w == 2 &&
-           l->pad_left + l->pad_right == 0;
+/* The mean of 2 x 2 cells, added as cells() does, of which a plain activation is due yet. */
+INLINE vec NAME(mean)(const struct layer *due, const float *x, size_t row, size_t cell) {
+    vec v[4] = {GET(x), GET(x + row), GET(x + cell), GET(x + row + cell)};
+    NAME(activate_vecs)(due, v, 4);
+    return ((v[0] + v[1]) + (v[2] + v[3])) * SPREAD(0.25f);
 }
 
-/* One row of a pooling over the `rows` rows of x that lie inside the map. */
-INLINE void NAME(pool_row)(const struct layer *l, const float *x, size_t row, int rows,
+INLINE void NAME(mean_row)(const struct layer *due, const float *x, size_t row, int columns,
                            float *y) {
-    const int plain = NAME(plain_2x2)(l, rows);
-    for (int q = 0; q < l->out.w; q++, y += LANES) {
+    for (int q = 0; q < columns; q++, x += 2 * LANES)
+        PUT(y + q * LANES, NAME(mean)(due, x, row, LANES));
+}
+
+/* One row of a pooling over the `rows` rows of x that lie inside the map. Where the pooling is
+   plain, x awaits the activation of `due`. */
+INLINE void NAME(pool_row)(const struct layer *due, const struct layer *l, const float *x,
+                           size_t row, int rows, float *y) {
+    if (plain_2x2(l, rows) && due->activation == ACT_TANH) {
+        NAME(mean_row)(&just_tanh, x, row, l->out.w, y); /* the usual one, without a branch */
+        return;
+    }
+    if (plain_2x2(l, rows)) {
+        NAME(mean_row)(due, x, row, l->out.w, y);
+        return;
+    }
+    for (int q = 0; q < l->out.w; q++) {
         const int w = q * l->stride_w - l->pad_left;
         const struct span vs = window_inside(w, l->kernel_w, l->in.w);
         const float *at = x + (size_t)(w + vs.from) * LANES;
-        if (plain)
-            PUT(y, ((GET(at) + GET(at + row)) + (GET(at + LANES) + GET(at + row + LANES))) *
-                       SPREAD(0.25f));
-        else
-            PUT(y, NAME(cells)(l, at, row, LANES, rows, vs.to - vs.from));
+        PUT(y + q * LANES, NAME(cells)(l, at, row, LANES, rows, vs.to - vs.from));
     }
 }
 
@@ -296,6 +320,7 @@ INLINE void NAME(conv_block)(const struct stage *s, const float *x, float *y, fl
     const struct layer *l = s->l, *last = s->pool ? s->pool : l;
     const struct pack *k = s->block;
     const int rows = s->pool ? s->pool->kernel_h : 1; /* of the convolution for one of y */
+    const struct layer *due = due_in_pool(s);
     const size_t row = (size_t)l->out.w * LANES, channel = row * rows;
 
     for (int r = 0; r < last->out.h; r++)
@@ -304,13 +329,14 @@ INLINE void NAME(conv_block)(const struct stage *s, const float *x, float *y, fl
             for (int u = 0; u < rows; u++)
                 NAME(conv_row)
             (s, k, x, r * rows + u, o / k->a, l->out.w, LANES, channel, strip + u * row);
-            if (s->pool)
+            if (s->pool && due != l)
                 NAME(activate)(l, strip, strip, some * channel);
             for (int m = 0; m < some; m++) {
-                float *from = strip + m * channel;
-                if (s->pool) /* a pooled row is never longer than the row it comes from */
-                    NAME(pool_row)(s->pool, from, row, rows, from);
-                NAME(emit)(s, last, from, o + m, r, y);
+                const float *from = strip + m * channel;
+                float *at = y + NAME(row)(&s->out, o + m, r);
+                if (s->pool)
+                    NAME(pool_row)(due, s->pool, from, row, rows, at);
+                NAME(emit)(s, last, s->pool ? NULL : from, o + m, r, y);
             }
         }
 }
@@ -323,7 +349,7 @@ INLINE void NAME(pool_block)(const struct stage *s, const float *x, float *y, fl
             const int h = r * l->stride_h - l->pad_top;
             const struct span us = window_inside(h, l->kernel_h, l->in.h);
             const float *at = x + ((size_t)c * l->in.h + (size_t)(h + us.from)) * row;
-            NAME(pool_row)(l, at, row, us.to - us.from, strip);
+            NAME(pool_row)(&as_is, l, at, row, us.to - us.from, strip);
             NAME(emit)(s, l, strip, c, r, y);
         }
 }
@@ -474,6 +500,17 @@ INLINE void NAME(border_one)(const struct plane *p, float *at) {
         at[q] = 0.0f;
 }
 
+/* n floats: in vectors, the last of which goes over some numbers twice. */
+INLINE void NAME(copy)(float *to, const float *from, size_t n) {
+    enum { SOME = LANES < 8 ? LANES : 8 };
+    for (size_t k = 0; n >= SOME && k < n; k += SOME) {
+        const size_t at = k + SOME <= n ? k : n - SOME;
+        memcpy(to + at, from + at, SOME * sizeof *to);
+    }
+    for (size_t k = 0; n < SOME && k < n; k++)
+        to[k] = from[k];
+}
+
 /* One row of w numbers in strip, to be activated there, to its place in y. strip has room for
    whole vectors, y has not. */
 INLINE void NAME(emit_one)(const struct stage *s, const struct layer *l, float *from, int c,
@@ -482,7 +519,7 @@ INLINE void NAME(emit_one)(const struct stage *s, const struct layer *l, float *
     float *at = y + ((size_t)c * p->h + r) * p->pitch;
     NAME(activate)(l, from, from, (size_t)p->w);
     NAME(border_one)(p, at);
-    memcpy(at + p->left, from, (size_t)p->w * sizeof *at);
+    NAME(copy)(at + p->left, from, (size_t)p->w);
 }
 
 /* Bytes or floats of one image; see struct simd_set. */
@@ -522,19 +559,30 @@ INLINE float NAME(cells_one)(const struct layer *l, const float *x, size_t row, 
     return l->op == OP_MAX_POOL ? all : all / (float)(rows * cols);
 }
 
-/* Reads and writes whole vectors, also behind the last column. */
-INLINE void NAME(pool_row_one)(const struct layer *l, const float *x, size_t row, int rows,
+INLINE void NAME(mean_row_one)(const struct layer *due, const float *x, size_t row, int columns,
                                float *y) {
-    int q = 0;
-    if (NAME(plain_2x2)(l, rows) && l->stride_w == 2)
-        for (; q < l->out.w; q += LANES) {
-            const vec a = GET(x + 2 * q) + GET(x + 2 * q + row);
-            const vec b = GET(x + 2 * q + LANES) + GET(x + 2 * q + LANES + row);
-            const vec even = __builtin_shufflevector(a, b, EVENS);
-            const vec odd = __builtin_shufflevector(a, b, ODDS);
-            PUT(y + q, (even + odd) * SPREAD(0.25f));
-        }
-    for (; q < l->out.w; q++) {
+    for (int q = 0; q < columns; q += LANES, x += 2 * LANES) {
+        vec v[4] = {GET(x), GET(x + row), GET(x + LANES), GET(x + LANES + row)};
+        NAME(activate_vecs)(due, v, 4);
+        const vec a = v[0] + v[1], b = v[2] + v[3];
+        const vec even = __builtin_shufflevector(a, b, EVENS);
+        const vec odd = __builtin_shufflevector(a, b, ODDS);
+        PUT(y + q, (even + odd) * SPREAD(0.25f));
+    }
+}
+
+/* As pool_row. Reads and writes whole vectors, also behind the last column. */
+INLINE void NAME(pool_row_one)(const struct layer *due, const struct layer *l, const float *x,
+                               size_t row, int rows, float *y) {
+    if (plain_2x2(l, rows) && due->activation == ACT_TANH) {
+        NAME(mean_row_one)(&just_tanh, x, row, l->out.w, y);
+        return;
+    }
+    if (plain_2x2(l, rows)) {
+        NAME(mean_row_one)(due, x, row, l->out.w, y);
+        return;
+    }
+    for (int q = 0; q < l->out.w; q++) {
         const int w = q * l->stride_w - l->pad_left;
         const struct span vs = window_inside(w, l->kernel_w, l->in.w);
         y[q] = NAME(cells_one)(l, x + w + vs.from, row, rows, vs.to - vs.from);
@@ -546,6 +594,7 @@ INLINE void NAME(conv_pixels)(const struct stage *s, const float *x, float *y, f
     const struct layer *l = s->l, *last = s->pool ? s->pool : l;
     const struct pack *k = s->one;
     const int rows = s->pool ? s->pool->kernel_h : 1;
+    const struct layer *due = due_in_pool(s);
     const int vectors = (l->out.w + LANES - 1) / LANES;
     const size_t row = (size_t)vectors * LANES, channel = row * rows;
 
@@ -555,12 +604,12 @@ INLINE void NAME(conv_pixels)(const struct stage *s, const float *x, float *y, f
             for (int u = 0; u < rows; u++)
                 NAME(conv_row)
             (s, k, x, r * rows + u, o / k->a, vectors, 1, channel, strip + u * row);
-            if (s->pool)
+            if (s->pool && due != l)
                 NAME(activate)(l, strip, strip, some * channel);
             for (int m = 0; m < some; m++) {
                 float *from = strip + m * channel;
-                if (s->pool)
-                    NAME(pool_row_one)(s->pool, from, row, rows, from);
+                if (s->pool) /* a pooled row is never longer than the row it comes from */
+                    NAME(pool_row_one)(due, s->pool, from, row, rows, from);
                 NAME(emit_one)(s, last, from, o + m, r, y);
             }
         }
@@ -607,19 +656,25 @@ INLINE void NAME(conv_channels)(const struct stage *s, const float *x, float *y,
     const struct layer *l = s->l, *last = s->pool ? s->pool : l;
     const struct plane *out = &s->out;
     const int rows = s->pool ? s->pool->kernel_h : 1;
+    const struct layer *due = due_in_pool(s);
     const size_t wide = (size_t)round_up(l->out.c, s->one->b * LANES);
     const size_t row = (size_t)l->out.w * wide;
     const size_t window = s->pool ? (size_t)s->pool->kernel_w * wide : 0;
+    const int plain = s->pool && plain_2x2(s->pool, rows);
 
     memset(y, 0, (out->pitch > out->w) * plane_cells(out) * sizeof *y);
     for (int r = 0; r < last->out.h; r++) {
         for (int u = 0; u < rows; u++)
             NAME(conv_row_one)(s, x, r * rows + u, wide, strip + u * row);
-        NAME(activate)(l, strip, strip, row * rows);
+        if (due != l)
+            NAME(activate)(l, strip, strip, row * rows);
         for (int q = 0; s->pool && q < out->w; q++)
-            for (size_t o = 0; o < wide; o += LANES)
-                PUT(strip + q * wide + o, NAME(cells)(s->pool, strip + q * window + o, row,
-                                                      wide, rows, s->pool->kernel_w));
+            for (size_t o = 0; o < wide; o += LANES) {
+                const float *at = strip + q * window + o;
+                PUT(strip + q * wide + o,
+                    plain ? NAME(mean)(due, at, row, wide)
+                          : NAME(cells)(s->pool, at, row, wide, rows, s->pool->kernel_w));
+            }
         if (s->pool)
             NAME(activate)(last, strip, strip, out->w * wide);
         for (int o = 0; o < l->out.c; o++) {
@@ -699,7 +754,7 @@ KERNEL void NAME(one)(const struct stage *s, const float *x, float *y, float *st
                 const struct span us = window_inside(h, l->kernel_h, l->in.h);
                 const size_t row = (size_t)s->in.pitch;
                 const float *at = x + ((size_t)c * l->in.h + (size_t)(h + us.from)) * row;
-                NAME(pool_row_one)(l, at, row, us.to - us.from, strip);
+                NAME(pool_row_one)(&as_is, l, at, row, us.to - us.from, strip);
                 NAME(emit_one)(s, l, strip, c, r, y);
             }
 }
