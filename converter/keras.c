@@ -9,6 +9,7 @@
 
 #include <math.h>
 #include <sha256.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +77,59 @@ static int check_options(const struct keras *k, const struct keras_options *o,
     return 0;
 }
 
+/* Appends an option to the version; of those that find no room, that there were more. */
+__attribute__((format(printf, 2, 3))) static void add_option(struct model *m,
+                                                             const char *format, ...) {
+    enum { SIZE = sizeof m->source_version, MORE = 4 };
+    char option[256], *text = m->source_version;
+    const size_t used = strlen(text);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(option, sizeof option, format, args);
+    va_end(args);
+    const char *gap = !used ? "" : strstr(text, "--") ? " " : ", ";
+    if (used + strlen(gap) + strlen(option) + MORE < SIZE)
+        snprintf(text + used, SIZE - used, "%s%s", gap, option);
+    else if (!strstr(text, " ..."))
+        snprintf(text + used, SIZE - used, " ...");
+}
+
+static void add_paddings(struct model *m, const struct keras_options *o) {
+    char list[200] = "";
+    for (int i = 0; i < o->padding_count; i++) {
+        const size_t used = strlen(list);
+        snprintf(list + used, sizeof list - used, "%s%s", i ? "," : "",
+                 o->padding_same & 1u << i ? "same" : "valid");
+    }
+    if (*list)
+        add_option(m, "--padding %s", list);
+}
+
+/* Behind the version, the options that `lenet5 --identify` must repeat: how kernels and last
+   map lay, even where the file says it, and what was said of a file of weights only. */
+static void record_options(struct model *m, const struct keras *k,
+                           const struct keras_options *o) {
+    if (k->flip || o->flip >= 0)
+        add_option(m, "--%s", k->flip ? "flip" : "no-flip");
+    if (k->flattened == ORDER_CHW || o->layout)
+        add_option(m, "--layout %s", k->flattened == ORDER_CHW ? "chw" : "hwc");
+    if (o->activation)
+        add_option(m, "--activation %s", o->activation);
+    if (o->pool)
+        add_option(m, "--pool %s", o->pool == OP_MAX_POOL ? "max" : "average");
+    if (o->input.c)
+        add_option(m, "--input %dx%dx%d", o->input.h, o->input.w, o->input.c);
+    add_paddings(m, o);
+    if (o->batchnorm)
+        add_option(m, "--batchnorm %s", o->batchnorm == PLACE_BEFORE ? "before" : "after");
+    if (!isnan(o->epsilon))
+        add_option(m, "--epsilon %.9g", o->epsilon);
+    if (!isnan(o->slope))
+        add_option(m, "--slope %.9g", o->slope);
+    if (o->classes)
+        add_option(m, "--classes %d", o->classes);
+}
+
 /* Name and digest of the file; of a folder, those of its weights. */
 static int read_provenance(struct model *m, const struct keras *k, struct lenet5_error *err) {
     char path[4096], digest[SHA256_DIGEST_STRING_LENGTH];
@@ -134,6 +188,8 @@ int keras_read(struct keras *k, struct model *m, const char *path,
     memcpy(m->dataset, dataset, sizeof m->dataset);
     m->accuracy = accuracy;
     rc = read_provenance(m, k, err);
+    if (!rc)
+        record_options(m, k, options);
 out:
     source_close(&source);
     if (rc) {

@@ -121,6 +121,7 @@ struct keras {
     int architecture;         /* the file says what its layers do */
     int theano;               /* written on Theano: kernels rotated, borders centred */
     int flip;                 /* kernels are rotated */
+    enum order flattened;     /* order in which a map reached the first dense layer */
     int input_rank, input[3]; /* as the file says, 0 where it does not */
     int count;
     struct unit units[MAX_UNITS]; /* arrays owned */

@@ -64,6 +64,11 @@ static const char *scaling_of(const struct model *m, char text[80]) {
     return text;
 }
 
+/* Without the options that stand behind it in the blob. */
+static const char *writer_of(const struct keras *k) {
+    return k->layout == 'K' ? "PyTorch" : k->version;
+}
+
 static long long total_parameters(const struct keras *k) {
     long long total = 0;
     for (int i = 0; i < k->count; i++)
@@ -82,8 +87,7 @@ void report_text(const struct keras *k, const struct model *m, const char *outpu
     static const char *const origins[] = {"assumed", "from the file", "as asked for"};
     char shape[40], window[60], scaling[80];
     fprintf(to, "%s: %s%s%s%s%s\n\n", m->source, layouts[k->layout - 'A'],
-            *m->source_version ? ", " : "", m->source_version, *k->backend ? ", " : "",
-            k->backend);
+            *writer_of(k) ? ", " : "", writer_of(k), *k->backend ? ", " : "", k->backend);
     fprintf(to, "  #  %-24s %-20s %-12s %-10s %10s  %s\n", "layer", "class", "window", "output",
             "parameters", "activation");
     fprintf(to, "     %-24s %-20s %-12s %dx%dx%d\n", "input", "", "", m->input.h, m->input.w,
@@ -142,7 +146,7 @@ int report_json(const struct keras *k, const struct model *m, const char *output
         "s:I, "
         "s:o, s:s?}",
         "version", 1, "source", m->source, "sha256", m->source_sha256, "layout", layout,
-        "layout_name", layouts[k->layout - 'A'], "written_by", m->source_version, "backend",
+        "layout_name", layouts[k->layout - 'A'], "written_by", writer_of(k), "backend",
         k->backend, "input", m->input.h, m->input.w, m->input.c, "scale", (double)m->scale,
         "offset", (double)m->offset, "scaling_origin", origins[m->scaling_origin], "dataset",
         m->dataset, "accuracy", (double)m->accuracy, "layers", json_units(k), "rows",

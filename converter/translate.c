@@ -349,6 +349,8 @@ static int place_dense(struct builder *b, struct unit *u) {
         (size_t)u->outputs, u->transposed,   b->order == ORDER_HWC,
     };
     reorder_dense(r->weight, kernel->data, shape);
+    if (!b->k->flattened && !one_order(b->at))
+        b->k->flattened = b->order;
     r->bias = u->array[BIAS].data; /* taken over */
     r->row.biases = u->array[BIAS].count;
     u->array[BIAS].data = NULL;

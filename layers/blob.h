@@ -21,7 +21,8 @@
  *    64   32  data set that it was trained on: "mnist", "fashion_mnist", or empty
  *    96  128  name of the file that it was converted from, without folders
  *   224   72  SHA-256 of that file, 64 hexadecimal digits, or empty
- *   296   64  what wrote that file: "Keras 2.15.0", or empty
+ *   296   64  what wrote that file: "Keras 2.15.0", or empty; the options that it was converted
+ *             with may follow: "Keras 2.15.0, --flip --pool max"
  *   360   24  0
  *
  *   layers, 160 bytes each, in the order of computation

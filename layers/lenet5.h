@@ -80,7 +80,7 @@ struct lenet5_info {
     const char *dataset;         /* what it was trained on: "mnist", "fashion_mnist" */
     const char *source;          /* name of the file that the weights came from */
     const char *source_sha256;   /* its digest, 64 hexadecimal digits */
-    const char *source_version;  /* what wrote it, as "Keras 2.15.0" */
+    const char *source_version;  /* what wrote it, as "Keras 2.15.0", and options of its conversion */
     const char *backend;         /* the backend that runs it: "reference", "cuda" */
     const char *device;          /* where: the CPU's or GPU's name */
     const char *backend_note;    /* why not a better backend, or why a smaller batch */

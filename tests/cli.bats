@@ -697,6 +697,28 @@ scores() {
     json 'd["correct"] >= 9820'
 }
 
+@test "the command that --identify names reproduces the score, whatever the blob was made with" {
+    needs_converter
+    needs_data
+    [ -f "$STUDENT" ] || skip "$STUDENT is not here"
+    local given options best
+    for given in "--flip --layout chw" "--flip --activation sigmoid" "--layout chw --invert" \
+        "--input 32x32x1 --padding valid --scale 1" "--no-flip --pool max --offset -0.5"; do
+        # shellcheck disable=SC2086 # a list of words
+        "$CONVERT" --quiet "$STUDENT" "$T/wrong.bin" $given
+        good --eval --identify --weights "$T/wrong.bin" --data "$DATA" --json --quiet
+        best=$(python3 -c 'import json, sys
+r = json.load(sys.stdin)["readings"][0]
+print(round(2000 * r["score"]), r["options"])' <<<"$out")
+        options=${best#* } best=${best%% *}
+        [ "$best" -ge 1940 ]
+        # shellcheck disable=SC2086
+        "$CONVERT" --quiet "$STUDENT" "$T/right.bin" $options
+        good --eval --weights "$T/right.bin" --data "$DATA" --dataset mnist --limit 2000 --json
+        json "d['correct'] == $best"
+    done
+}
+
 @test "the project's own weights reach what they are for" {
     needs_data
     local name low

@@ -733,6 +733,36 @@ static void test_options(void **state) {
     release();
 }
 
+/* What was said and how the file lies is left behind the version, for lenet5 --identify. */
+static void test_recorded_options(void **state) {
+    struct keras_options o;
+    (void)state;
+    closed(h5_weights(name_file("weights.h5")));
+    keras_options_init(&o);
+    o.flip = 1;
+    o.layout = ORDER_CHW;
+    o.padding_count = 1;
+    o.input = (struct shape){1, 28, 28};
+    assert_int_equal(convert(&o), 0);
+    assert_string_equal(m.source_version,
+                        "Keras 2.15.0, --flip --layout chw --input 28x28x1 ...");
+    release();
+    keras_options_init(&o);
+    o.padding_count = 1;
+    o.pool = OP_MAX_POOL;
+    o.flip = 0;
+    assert_int_equal(convert(&o), 0);
+    assert_string_equal(m.source_version, "Keras 2.15.0, --no-flip --pool max --padding valid");
+    release();
+    hid_t file = h5_weights(name_file("weights.h5")); /* Theano rotates without being asked */
+    H5Adelete(file, "backend");
+    put_text(file, "/", "backend", "theano");
+    closed(file);
+    assert_int_equal(convert(NULL), 0);
+    assert_string_equal(m.source_version, "Keras 2.15.0, --flip");
+    release();
+}
+
 /* The rows in short: "conv 6x28x28 border 2 tanh, average_pool 6x14x14, dense 10". */
 static const char *summary(void) {
     static char text[1024];
@@ -1348,6 +1378,7 @@ int main(void) {
         cmocka_unit_test(test_options_beside_architecture),
         cmocka_unit_test(test_assumptions),
         cmocka_unit_test(test_options),
+        cmocka_unit_test(test_recorded_options),
         cmocka_unit_test(test_guesses),
         cmocka_unit_test(test_group_order),
         cmocka_unit_test(test_paddings),
