@@ -58,8 +58,8 @@ CONVERTER_LIBS = $(call pkg,--libs,hdf5) $(call pkg,--libs,jansson) $(call pkg,-
 say = $(if $(V),,@echo "  $1 $@" && )
 
 .DELETE_ON_ERROR:
-.PHONY: all help setup eval compare test bench asan fuzz gpu-check install clean convert data \
-    tests data-or-sample bench_gpu
+.PHONY: all help setup eval compare test test-arm bench asan fuzz gpu-check install clean \
+    convert data tests data-or-sample bench_gpu
 
 all: $(BUILD)/lenet5 $(BUILD)/h5_to_blob $(BUILD)/liblenet5.a $(BUILD)/liblenet5.so ## build the command, the converter and the library
 	@ln -sfn $(BUILD)/lenet5 lenet5 && ln -sfn $(BUILD)/h5_to_blob h5_to_blob
@@ -109,6 +109,21 @@ bench: all convert ## throughput and latency of every backend over batch sizes
 
 asan: ## run every test under the address and undefined-behaviour sanitizers, without CUDA
 	@$(MAKE) --no-print-directory CUDA=0 SANITIZE=address,undefined test
+
+ARM_CC ?= aarch64-linux-gnu-gcc
+ARM_TEST = -o build/arm/test_simd -lcmocka -lz -lm
+
+test-arm: ## run the tests of backend simd as ARM code, under qemu
+	@if command -v qemu-aarch64 >/dev/null && echo 'int main(void) {}' | \
+	        $(ARM_CC) -x c - -o /dev/null -lcmocka -lz; then \
+	    $(MAKE) --no-print-directory CUDA=0 CC=$(ARM_CC) BUILD=build/arm \
+	        build/arm/layers.a build/arm/tests/test_simd.c.o && \
+	    $(ARM_CC) build/arm/tests/test_simd.c.o build/arm/layers.a $(ARM_TEST) && \
+	    qemu-aarch64 build/arm/test_simd; \
+	else \
+	    echo "left out: it needs gcc-aarch64-linux-gnu and qemu-user, and of architecture arm64" \
+	        "libcmocka-dev and zlib1g-dev"; \
+	fi
 
 fuzz: ## run every fuzz target for FUZZ_SECONDS=30 each
 	@$(MAKE) --no-print-directory CUDA=0 CC=clang CFLAGS="-O1 -g" BUILD=build/fuzz \
