@@ -463,6 +463,11 @@ static int find_chain(const struct keras *k, const json_t *list, size_t order[MA
         const json_t *nodes = json_object_get(element, "inbound_nodes");
         source[i] = "";
         const int sources = count_sources(nodes, &source[i], 0);
+        if (json_array_size(nodes) > 1)
+            return fail(err,
+                        "%s: layer '%s' is called %zu times; only a straight chain can be "
+                        "converted",
+                        k->path, element_name(element), json_array_size(nodes));
         if (sources > 1)
             return fail(err,
                         "%s: layer '%s' has %d inputs; only a straight chain can be converted",

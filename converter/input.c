@@ -80,7 +80,9 @@ int input_shape(struct keras *k, const struct keras_options *options, struct sha
                     "%s takes images of %dx%dx%d; at most %dx%d with 1 or 3 channels can be "
                     "converted%s",
                     k->path, s.h, s.w, s.c, MAX_SIDE, MAX_SIDE,
-                    s.c > 3 ? "; was it built with (1,28,28) read as channels_last?" : "");
+                    s.c > 3 && s.c == s.w
+                        ? "; was it built with (1,28,28) read as channels_last?"
+                        : "");
     *shape = s;
     return 0;
 }

@@ -257,7 +257,9 @@ static int check_channels(struct builder *b, const struct unit *u) {
                      "is the first and has a kernel of %s: it takes %d channels, the images "
                      "have %d%s",
                      shape, found, b->at.c,
-                     found > 3 ? "; was it built with (1,28,28) read as channels_last?" : "");
+                     found > 3 && found == b->at.w
+                         ? "; was it built with (1,28,28) read as channels_last?"
+                         : "");
 }
 
 static int place_conv(struct builder *b, struct unit *u) {

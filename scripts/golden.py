@@ -83,19 +83,27 @@ LENET5 = dict(f1=6, f2=16, d1=120, d2=84)
 
 # ------------------------------------------------------------------ the float64 forward pass
 
-def spatial_pad(n, k, s, pad):
-    """Cells before and after, and windows that fit."""
+THEANO = os.environ.get("KERAS_BACKEND") == "theano"
+
+
+def spatial_pad(n, k, s, pad, is_pool):
+    """Cells before and after, and windows that fit. On Theano, Keras had the border before
+    depend on the window alone, and for pooling in another way than for convolution."""
     if pad == "valid":
         return 0, 0, (n - k) // s + 1
     out = -(-n // s)
     total = max((out - 1) * s + k - n, 0)
-    return total // 2, total - total // 2, out
+    before = total // 2
+    if THEANO:
+        before = (k - 2 if k > 2 and k % 2 else k - 1) if is_pool else k // 2
+    return before, max(total - before, 0), out
 
 
 def windows(x, kernel, strides, pad, fill):
     """[rows of window][columns of window] -> the cells there, [n][r][q][c]."""
-    top, bottom, rows = spatial_pad(x.shape[1], kernel[0], strides[0], pad)
-    left, right, columns = spatial_pad(x.shape[2], kernel[1], strides[1], pad)
+    is_pool = np.isnan(fill)
+    top, bottom, rows = spatial_pad(x.shape[1], kernel[0], strides[0], pad, is_pool)
+    left, right, columns = spatial_pad(x.shape[2], kernel[1], strides[1], pad, is_pool)
     x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), mode="constant",
                constant_values=fill)
     return [[x[:, u:u + (rows - 1) * strides[0] + 1:strides[0],
@@ -751,6 +759,11 @@ def odd_same_pools():
             pool("average", 3, 2, "same"), pool("max", (2, 1), (1, 1)), FLAT, dense(10)]
 
 
+def theano_borders(flatten):
+    return [conv(2, 4, "tanh", "same"), pool("max", 3, 2, "same"), conv(3, 3, "tanh", "same", 2),
+            pool("average", 2, 1, "same"), flatten, dense(10)]
+
+
 def does_nothing():
     return [("GaussianNoise", dict(stddev=0.3)), conv(3, 3, "tanh"), pool("max"),
             ("SpatialDropout2D", dict(rate=0.3)), ("Dropout", dict(rate=0.25)), conv(4, 3),
@@ -981,7 +994,9 @@ def standalone_cases(k):
                    dict(data_format="channels_first"))
         rows = [flatten if row is FLAT else row for row in SMALL_VALID]
         flags = RELU + (" --layout chw" if k == "keras20_theano" else "")
-        return [Case(k, "weights", "D", rows, channels_first=True, flags=flags, **BIG),
+        borders = [Case(k, "same_borders", "E", theano_borders(flatten), channels_first=True)]
+        return (borders if k == "keras23_theano" else []) + [
+                Case(k, "weights", "D", rows, channels_first=True, flags=flags, **BIG),
                 Case(k, "model", "E", tiny(pool("max"))[:-2] + [flatten, dense(10)],
                      channels_first=True)]
     return [Case(k, "weights", "D", SMALL, **BIG),

@@ -283,6 +283,8 @@ static void test_architectures(void **state) {
          "FILE takes images of 1x28x28; at most 64x64 with 1 or 3 channels can be converted; "
          "was it built with (1,28,28) read as channels_last?",
          0},
+        {"null, 28, 28, 1", "null, 8, 8, 4",
+         "FILE takes images of 8x8x4; at most 64x64 with 1 or 3 channels can be converted", 0},
         {"null, 28, 28, 1", "null, 28, 28, 3",
          "FILE: layer 1 'conv2d' is the first and has a kernel of 3x3x1x2: it takes 1 "
          "channels, "
@@ -392,7 +394,13 @@ static void test_branches(void **state) {
         {"[[\"a\", 0, 0, {}]]", "[[\"a\", 0, 0, {}]]",
          "FILE: layer 'a' feeds 2 layers; only a straight chain can be converted", NULL},
         {"[[\"a\", 0, 0, {}]], [[\"a\", 0, 0, {}]]", "[[\"b\", 0, 0, {}]]",
-         "FILE: layer 'b' has 2 inputs; only a straight chain can be converted", NULL},
+         "FILE: layer 'b' is called 2 times; only a straight chain can be converted", NULL},
+        {"{\"args\": [{\"class_name\": \"__keras_tensor__\", \"config\": {\"keras_history\": "
+         "[\"a\", 0, 0]}}], \"kwargs\": {}}, {\"args\": [{\"class_name\": "
+         "\"__keras_tensor__\", \"config\": {\"keras_history\": [\"b\", 0, 0]}}], \"kwargs\": "
+         "{}}",
+         "[[\"b\", 0, 0, {}]]",
+         "FILE: layer 'b' is called 2 times; only a straight chain can be converted", NULL},
         {"{\"args\": [[{\"class_name\": \"__keras_tensor__\", \"config\": {\"keras_history\": "
          "[\"a\", 0, 0]}}, {\"class_name\": \"__keras_tensor__\", \"config\": "
          "{\"keras_history\": [\"a\", 0, 0]}}]], \"kwargs\": {}}",
