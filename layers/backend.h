@@ -2,7 +2,7 @@
  *
  * backend.h - one way to run the whole table: plain C, one CUDA kernel a layer, ...
  *
- * A backend is a table of functions; network.c lists them all, best first. Its state is what
+ * A backend is a table of functions; network.c lists them all. Its state is what
  * open makes and close frees; one state serves one call at a time.
  */
 #ifndef LENET5_BACKEND_H

@@ -16,7 +16,7 @@
 struct cuda {
     const struct model *model;
     struct layer layers[MAX_LAYERS]; /* the model's rows with weights on the device */
-    int max_batch, sync;
+    int max_batch, sync, device;
     float *floats;  /* device, owned: all weights */
     float *map[2];  /* device, owned: activations of a batch */
     uint8_t *bytes; /* device, owned: images of a batch */
@@ -111,6 +111,14 @@ static int allocate_maps(struct cuda *s, int *max_batch, struct lenet5_error *er
     return 0;
 }
 
+static void free_maps(struct cuda *s) {
+    cudaFree(s->bytes);
+    cudaFree(s->map[0]);
+    cudaFree(s->map[1]);
+    s->bytes = NULL;
+    s->map[0] = s->map[1] = NULL;
+}
+
 static int upload_model(struct cuda *s, struct lenet5_error *err) {
     const struct model *m = s->model;
     memcpy(s->layers, m->layers, sizeof s->layers);
@@ -137,35 +145,8 @@ static void cuda_close(void *state) {
     if (s->stream)
         cudaStreamDestroy(s->stream);
     cudaFree(s->floats);
-    cudaFree(s->bytes);
-    cudaFree(s->map[0]);
-    cudaFree(s->map[1]);
+    free_maps(s);
     free(s);
-}
-
-static int prepare(struct cuda *s, int *max_batch, struct lenet5_error *err) {
-    cudaFuncAttributes attributes;
-    CUDA_TRY(cudaFuncGetAttributes(&attributes, scale_kernel)); /* built for this card? */
-    CUDA_TRY(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
-    for (int k = 0; k < EVENTS; k++)
-        CUDA_TRY(cudaEventCreate(&s->event[k]));
-    return upload_model(s, err) || allocate_maps(s, max_batch, err) ? -1 : 0;
-}
-
-static int cuda_open(void **state, const struct model *m, int, int *max_batch,
-                     struct lenet5_error *err) {
-    const char *sync = getenv("LENET5_SYNC");
-    struct cuda *s = (struct cuda *)calloc(1, sizeof *s);
-    if (!s)
-        return fail(err, "out of memory");
-    s->model = m;
-    s->sync = sync && !strcmp(sync, "1");
-    if (prepare(s, max_batch, err)) {
-        cuda_close(s);
-        return -1;
-    }
-    *state = s;
-    return 0;
 }
 
 static int launched(const struct cuda *s, const char *what, cudaStream_t stream,
@@ -198,7 +179,19 @@ static int layer_cuda(const struct cuda *s, int row, const float *x, float *y, i
     return launched(s, l->name, stream, err);
 }
 
+int cuda_check_device(int opened, struct lenet5_error *err) {
+    int current;
+    CUDA_TRY(cudaGetDevice(&current));
+    return current == opened ? 0
+                             : fail(err,
+                                    "the network was opened on device %d, but device %d is "
+                                    "current; call cudaSetDevice(%d) first",
+                                    opened, current, opened);
+}
+
 static int check_batch(const struct cuda *s, int n, struct lenet5_error *err) {
+    if (cuda_check_device(s->device, err))
+        return -1;
     return n >= 1 && n <= s->max_batch
                ? 0
                : fail(err, "batch of %d images; this backend was opened for 1 to %d", n,
@@ -212,6 +205,7 @@ static int compute(const struct cuda *s, const uint8_t *bytes, int n, float *log
     const struct model *m = s->model;
     const int rows = network_logit_rows(m->layers, m->count);
     const size_t size = n * shape_size(m->input);
+    cudaGetLastError(); /* what others left is no failure of this launch */
     if (bytes) {
         scale_kernel<<<ceil_div(size, BLOCK), BLOCK, 0, stream>>>(bytes, s->map[0], size,
                                                                   m->scale, m->offset);
@@ -226,8 +220,51 @@ static int compute(const struct cuda *s, const uint8_t *bytes, int n, float *log
     return 0;
 }
 
-int cuda_add_timing(const cudaEvent_t *event, struct lenet5_timing *timing,
-                    struct lenet5_error *err) {
+/* CUDA loads a kernel at its first launch, which takes memory and which a capture does not
+   allow: so one image goes through now, before a batch takes what memory there is. */
+static int load_kernels(struct cuda *s, struct lenet5_error *err) {
+    const struct model *m = s->model;
+    const int rows = network_logit_rows(m->layers, m->count);
+    int one = 1;
+    if (allocate_maps(s, &one, err))
+        return -1;
+    CUDA_TRY(cudaMemsetAsync(s->bytes, 0, shape_size(m->input), s->stream));
+    if (compute(s, s->bytes, 1, s->map[rows % 2], s->stream, err))
+        return -1;
+    CUDA_TRY(cudaStreamSynchronize(s->stream));
+    free_maps(s);
+    return 0;
+}
+
+static int prepare(struct cuda *s, int *max_batch, struct lenet5_error *err) {
+    cudaFuncAttributes attributes;
+    CUDA_TRY(cudaGetDevice(&s->device));
+    CUDA_TRY(cudaFuncGetAttributes(&attributes, scale_kernel)); /* built for this card? */
+    CUDA_TRY(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
+    for (int k = 0; k < EVENTS; k++)
+        CUDA_TRY(cudaEventCreate(&s->event[k]));
+    return upload_model(s, err) || load_kernels(s, err) || allocate_maps(s, max_batch, err) ? -1
+                                                                                            : 0;
+}
+
+static int cuda_open(void **state, const struct model *m, int, int *max_batch,
+                     struct lenet5_error *err) {
+    const char *sync = getenv("LENET5_SYNC");
+    struct cuda *s = (struct cuda *)calloc(1, sizeof *s);
+    if (!s)
+        return fail(err, "out of memory");
+    s->model = m;
+    s->sync = sync && !strcmp(sync, "1");
+    if (prepare(s, max_batch, err)) {
+        cuda_close(s);
+        return -1;
+    }
+    *state = s;
+    return 0;
+}
+
+static int add_timing(const cudaEvent_t *event, struct lenet5_timing *timing,
+                      struct lenet5_error *err) {
     float ms[3];
     for (int k = 0; k < 3; k++)
         CUDA_TRY(cudaEventElapsedTime(&ms[k], event[k], event[k + 1]));
@@ -237,17 +274,15 @@ int cuda_add_timing(const cudaEvent_t *event, struct lenet5_timing *timing,
     return 0;
 }
 
-static int cuda_run(void *state, const uint8_t *bytes, const float *floats, int n,
-                    float *logits, struct lenet5_timing *timing, struct lenet5_error *err) {
-    struct cuda *s = (struct cuda *)state;
+/* Queues one batch on the own stream: up, through all rows, and back. */
+static int queue(struct cuda *s, const uint8_t *bytes, const float *floats, int n,
+                 float *logits, struct lenet5_error *err) {
     const struct model *m = s->model;
     const size_t pixels = n * shape_size(m->input);
     const int rows = network_logit_rows(m->layers, m->count);
     const size_t size = n * shape_size(m->layers[rows - 1].out) * sizeof(float);
     float *out = s->map[rows % 2];
 
-    if (check_batch(s, n, err))
-        return -1;
     CUDA_TRY(cudaEventRecord(s->event[UPLOADED], s->stream));
     if (bytes)
         CUDA_TRY(cudaMemcpyAsync(s->bytes, bytes, pixels, cudaMemcpyHostToDevice, s->stream));
@@ -260,8 +295,25 @@ static int cuda_run(void *state, const uint8_t *bytes, const float *floats, int 
     CUDA_TRY(cudaEventRecord(s->event[COMPUTED], s->stream));
     CUDA_TRY(cudaMemcpyAsync(logits, out, size, cudaMemcpyDeviceToHost, s->stream));
     CUDA_TRY(cudaEventRecord(s->event[DOWNLOADED], s->stream));
-    CUDA_TRY(cudaStreamSynchronize(s->stream));
-    return timing ? cuda_add_timing(s->event, timing, err) : 0;
+    return 0;
+}
+
+int cuda_finish(int rc, const cudaEvent_t *event, cudaStream_t stream,
+                struct lenet5_timing *timing, struct lenet5_error *err) {
+    const cudaError_t status = cudaStreamSynchronize(stream);
+    if (rc)
+        return -1;
+    CUDA_TRY(status);
+    return timing ? add_timing(event, timing, err) : 0;
+}
+
+static int cuda_run(void *state, const uint8_t *bytes, const float *floats, int n,
+                    float *logits, struct lenet5_timing *timing, struct lenet5_error *err) {
+    struct cuda *s = (struct cuda *)state;
+    if (check_batch(s, n, err))
+        return -1;
+    return cuda_finish(queue(s, bytes, floats, n, logits, err), s->event, s->stream, timing,
+                       err);
 }
 
 static int cuda_layer(void *state, int row, const float *x, int n, float *y, int repeats,

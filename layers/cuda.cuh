@@ -10,13 +10,16 @@
 
 #include <cuda_runtime.h>
 
-/* Runs a CUDA call inside a function that returns 0 or -1 and has an err. */
+/* Runs a CUDA call inside a function that returns 0 or -1 and has an err. What failed is told
+   once: it must not be found again by the next cudaGetLastError. */
 #define CUDA_TRY(call)                                                                         \
     do {                                                                                       \
         const cudaError_t status_ = (call);                                                    \
-        if (status_ != cudaSuccess)                                                            \
+        if (status_ != cudaSuccess) {                                                          \
+            cudaGetLastError();                                                                \
             return fail(err, "CUDA: %s (%s, %s:%d)", cudaGetErrorString(status_), #call,       \
                         __FILE__, __LINE__);                                                   \
+        }                                                                                      \
     } while (0)
 
 enum { BLOCK = 256 }; /* threads a block: fills a multiprocessor on every architecture */
@@ -30,11 +33,16 @@ static __device__ inline size_t thread_index(void) {
     return (size_t)blockIdx.x * blockDim.x + threadIdx.x;
 }
 
-/* Marks in the stream of one batch; the time between them goes to timing, once all have passed.
- */
+/* Marks in the stream of one batch. */
 enum { UPLOADED, STARTED, COMPUTED, DOWNLOADED, EVENTS };
-int cuda_add_timing(const cudaEvent_t *event, struct lenet5_timing *timing,
-                    struct lenet5_error *err);
+
+/* Waits for a batch that was queued, also if that failed (rc): what was queued before must not
+   outlive the caller's memory. Adds the time between the marks to timing, unless NULL. */
+int cuda_finish(int rc, const cudaEvent_t *event, cudaStream_t stream,
+                struct lenet5_timing *timing, struct lenet5_error *err);
+
+/* 0 if the device that a network was opened on is the current one. */
+int cuda_check_device(int opened, struct lenet5_error *err);
 
 /* Device memory that grows with the batch. */
 struct batch_buffer {

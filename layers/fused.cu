@@ -151,7 +151,7 @@ form form_of(const family *f) {
 template <class S>
 __device__ inline void load_images(Shared<S> &s, const whole_arguments &a, int tile) {
     constexpr int PIECES = S::PIXELS / BYTES_COPIED;
-    const int images = min(a.n - tile * IMAGES, +IMAGES);
+    const int images = min(a.n - tile * IMAGES, (int)IMAGES);
     const uint8_t *from = a.bytes + (size_t)tile * IMAGES * S::PIXELS;
     for (int k = threadIdx.x; k < images * PIECES; k += THREADS)
         __pipeline_memcpy_async(&s.image[k / PIECES][k % PIECES * BYTES_COPIED],
@@ -273,7 +273,8 @@ __device__ inline void conv2(Shared<S> &s, int lane, int worker) {
     constexpr int SIDE = S::C3_SIDE;
     constexpr int ROUND = 2 * C3_MAPS * S::Q * IMAGES; /* floats written in a round */
     constexpr int DEAD = C1_MAPS * S::P * IMAGES;      /* floats of a row of s2 */
-    static_assert(ROUND <= 4 * DEAD && 2 * ROUND <= 4 * DEAD, "rounds 0, 1 write dead rows");
+    static_assert(2 * ROUND <= 4 * DEAD && 5 * ROUND / 2 <= 8 * DEAD,
+                  "rounds 0, 1 and the lone row write rows of s2 that are dead by then");
     const int half = worker & 1, warp = worker >> 1;
 #pragma unroll 1
     for (int round = 0; round < (S::Q + 1) / 2; round++) {
@@ -508,7 +509,6 @@ void pack_resident(Resident *w, const folded *d) {
         w->out_bias[o] = (float)d->out_bias[o];
 }
 
-/* Fills memory of weight_size() bytes, all zero before. */
 template <class S> int pack(void *memory, folded *d, lenet5_error *) {
     Weights<S> *w = (Weights<S> *)memory;
     pack_resident(&w->resident, d);

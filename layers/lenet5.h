@@ -125,9 +125,10 @@ LENET5_API int lenet5_run_floats(struct lenet5 *net, const float *images, size_t
    images a multiple of 16 and logits one of 8, as what cudaMalloc gives is. Name the backend in
    lenet5_open: "auto" may be on the CPU.
    The network's own activations are reused by the next call, so calls on one network belong on
-   one stream, or must be ordered by events. What goes wrong on the device later, the caller's
-   next synchronising CUDA call tells. -1 if the backend is not on the GPU. lenet5_timing is not
-   touched.
+   one stream, or must be ordered by events; before lenet5_run on the same network, which has a
+   stream of its own, wait for them. A captured graph holds the network's memory: it may run only
+   until lenet5_close. What goes wrong on the device later, the caller's next synchronising CUDA
+   call tells. -1 if the backend is not on the GPU. lenet5_timing is not touched.
 
        uint8_t *images;  float *logits;   // n * 784 and n * 10, from cudaMalloc
        cudaStream_t stream;

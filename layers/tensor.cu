@@ -22,7 +22,8 @@
  * where the rounding of activations alone does 7e-3. What costs little is done against it:
  * windows of weights are rounded together (round_window), dense layers behind C5 have weights
  * of two halves, and their tanh is exact. Needs compute capability 8.0. Networks outside
- * family.h are refused in open, and so are weights that a half cannot hold.
+ * family.h are refused in open, and so are weights that a half cannot hold. Left out: relu
+ * activations, and sums of four, beyond 65504, which no half holds: they become infinite.
  */
 #include "whole.cuh"
 
@@ -255,6 +256,8 @@ __device__ inline void finish(const Sum (&c)[C1_TILES], int m, int i, float (&y)
         ((__half *)place)[8 + t] = __float2half_rn(y[2]);
     }
 }
+
+static_assert(C1_STEPS * C1_TILES == 18, "six windows are finished, one after each 3 products");
 
 /* C1 and S2 for 8 images: image -> s2[8][P][P][6], pooled and activated.
  * A block of C is 2 x 4 positions x 6 maps, that is 2 x 6 pooling windows, for 8 images at two

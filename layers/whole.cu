@@ -13,11 +13,12 @@ enum { IMAGE_ALIGNMENT = 16, LOGIT_ALIGNMENT = 8 }; /* on the device, as kernels
 struct whole {
     const whole_kind *kind;
     const whole_variant *variant;
-    int max_batch, units, most_blocks; /* units: multiprocessors */
-    void *weights;                     /* device, owned */
-    uint8_t *bytes;                    /* device, owned: images of a batch */
-    float *logits;                     /* device, owned */
-    unsigned long long *clock;         /* device, owned */
+    int max_batch, device;
+    int units, most_blocks;    /* multiprocessors; blocks that all of them hold at once */
+    void *weights;             /* device, owned */
+    uint8_t *bytes;            /* device, owned: images of a batch */
+    float *logits;             /* device, owned */
+    unsigned long long *clock; /* device, owned */
     cudaStream_t stream;
     cudaEvent_t event[EVENTS];
 };
@@ -57,9 +58,10 @@ static int check_card(whole *s, struct lenet5_error *err) {
     const whole_kind *kind = s->kind;
     const whole_variant *v = s->variant;
     const int needed = (int)v->shared;
-    int device, shared, major, minor, per_unit;
+    int shared, major, minor, per_unit;
     cudaFuncAttributes attributes;
-    CUDA_TRY(cudaGetDevice(&device));
+    CUDA_TRY(cudaGetDevice(&s->device));
+    const int device = s->device;
     CUDA_TRY(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
     CUDA_TRY(cudaDeviceGetAttribute(&s->units, cudaDevAttrMultiProcessorCount, device));
     CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
@@ -173,6 +175,7 @@ static int launch(const whole *s, const uint8_t *bytes, int n, float *logits,
     const int rest = n % round, split = rest && rest <= few;
     const int first = split ? n - rest : n;
     const size_t pixels = (size_t)s->variant->side * s->variant->side;
+    cudaGetLastError(); /* what others left is no failure of this launch */
     const whole_arguments full = {bytes, s->weights, logits, first, 0, clock};
     const whole_arguments last = {
         bytes + first * pixels, s->weights, logits + (size_t)first * CLASSES, rest, 0, clock};
@@ -185,6 +188,8 @@ static int launch(const whole *s, const uint8_t *bytes, int n, float *logits,
 
 int whole_run_device(void *state, const uint8_t *bytes, int n, float *logits, void *stream,
                      struct lenet5_error *err) {
+    if (cuda_check_device(((const whole *)state)->device, err))
+        return -1;
     if (n < 1)
         return fail(err, "batch of %d images; it must have at least 1", n);
     if ((uintptr_t)bytes % IMAGE_ALIGNMENT || (uintptr_t)logits % LOGIT_ALIGNMENT)
@@ -196,13 +201,10 @@ int whole_run_device(void *state, const uint8_t *bytes, int n, float *logits, vo
     return launch((const whole *)state, bytes, n, logits, NULL, (cudaStream_t)stream, err);
 }
 
-/* One batch from and to host memory; logits and clock may be NULL. */
-static int run(whole *s, const uint8_t *bytes, int n, float *logits, unsigned long long *clock,
-               struct lenet5_timing *timing, struct lenet5_error *err) {
+/* Queues one batch on the own stream: up, through the kernel, and back. */
+static int queue(whole *s, const uint8_t *bytes, int n, float *logits,
+                 unsigned long long *clock, struct lenet5_error *err) {
     const size_t pixels = (size_t)s->variant->side * s->variant->side;
-    if (n < 1 || n > s->max_batch)
-        return fail(err, "batch of %d images; this backend was opened for 1 to %d", n,
-                    s->max_batch);
     CUDA_TRY(cudaEventRecord(s->event[UPLOADED], s->stream));
     CUDA_TRY(cudaMemcpyAsync(s->bytes, bytes, pixels * n, cudaMemcpyHostToDevice, s->stream));
     CUDA_TRY(cudaEventRecord(s->event[STARTED], s->stream));
@@ -213,8 +215,19 @@ static int run(whole *s, const uint8_t *bytes, int n, float *logits, unsigned lo
         CUDA_TRY(cudaMemcpyAsync(logits, s->logits, sizeof(float) * CLASSES * n,
                                  cudaMemcpyDeviceToHost, s->stream));
     CUDA_TRY(cudaEventRecord(s->event[DOWNLOADED], s->stream));
-    CUDA_TRY(cudaStreamSynchronize(s->stream));
-    return timing ? cuda_add_timing(s->event, timing, err) : 0;
+    return 0;
+}
+
+/* One batch from and to host memory; logits and clock may be NULL. */
+static int run(whole *s, const uint8_t *bytes, int n, float *logits, unsigned long long *clock,
+               struct lenet5_timing *timing, struct lenet5_error *err) {
+    if (cuda_check_device(s->device, err))
+        return -1;
+    if (n < 1 || n > s->max_batch)
+        return fail(err, "batch of %d images; this backend was opened for 1 to %d", n,
+                    s->max_batch);
+    return cuda_finish(queue(s, bytes, n, logits, clock, err), s->event, s->stream, timing,
+                       err);
 }
 
 int whole_run(void *state, const uint8_t *bytes, const float *floats, int n, float *logits,

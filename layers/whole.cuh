@@ -55,8 +55,7 @@ void whole_close(void *state);
 int whole_run_device(void *state, const uint8_t *bytes, int n, float *logits, void *stream,
                      struct lenet5_error *err);
 
-/* Runs one batch, in host memory, with the clock on: the kernel's seconds, divided among its
-   stages. The clock costs time itself, so this is not how fast the kernel is. */
+/* As in backend.h: the kernel's seconds divided among its stages. */
 int whole_stages(void *state, const uint8_t *bytes, int n, kernel_stage stages[STAGES],
                  struct lenet5_error *err);
 
