@@ -65,11 +65,11 @@ class Networks(unittest.TestCase):
     def test_band_is_convolution(self):
         for border, size, channels, filters in [("same", 28, 1, 6), ("valid", 14, 6, 16)]:
             x = np.random.default_rng(3).normal(size=(3, size, size, channels)).astype("f")
-            band = train.BandConv2D(filters, 5, padding=border, use_bias=False)
+            band = train.BandConv2D(filters, 5, padding=border)
             plain = keras.layers.Conv2D(filters, 5, padding=border, use_bias=False)
             y, z = np.asarray(band(x)), np.asarray(plain(x))
             self.assertGreater(np.abs(y - z).max(), 0.1)  # other weights, other answer
-            plain.set_weights(band.get_weights())
+            plain.set_weights([band.get_weights()[0].reshape(band.window)])
             np.testing.assert_allclose(y, np.asarray(plain(x)), atol=1e-5)
 
     def test_fold_changes_nothing(self):
@@ -81,6 +81,35 @@ class Networks(unittest.TestCase):
         np.testing.assert_allclose(y, np.asarray(plain(x)), atol=1e-4)
         self.assertGreater(np.ptp(y), 0.1)
         self.assertEqual(plain.count_params(), 61706)
+
+    def test_one_loop_is_many_steps(self):
+        images = np.random.default_rng(5).integers(0, 256, (40, 28, 28), np.uint8)
+        targets, past = np.arange(40.0, dtype=np.float32), []
+        step = lambda state, x, target, share: (
+            0.5 * state + share * x.mean() * target[0], (x.sum(), target.max() + state))
+        for gpu in (False, True):
+            with mock.patch.object(train, "on_gpu", lambda: gpu):
+                epoch = train.make_epoch(step, 16)
+                state, seen = epoch(train.jnp.ones(()), images, targets,
+                                    train.jax.random.key(6), 0.3)
+            past.append([float(state), *seen])
+        np.testing.assert_allclose(*past, rtol=1e-5)
+        self.assertEqual(seen.shape, (2,))
+
+    def test_two_halves_of_a_recipe(self):
+        recipe = replace(train.RECIPES["mnist"], views=6, epochs=100)
+        images = np.random.default_rng(7).integers(0, 256, (1000, 28, 28), np.uint8)
+        teachers = lambda rows: train.jnp.zeros((len(rows), 10))
+        early, late = train.make_views(recipe, 0, images, teachers)
+        self.assertEqual((len(early), len(late)), (4, 2))
+        change = [np.abs(np.asarray(v[0], float) - images).mean() for v in (early[0], late[0])]
+        self.assertGreater(change[0], change[1])  # late pictures are closer to the originals
+        early, late = train.make_views(replace(recipe, views=1), 0, images, teachers)
+        self.assertIs(early[0], late[0])
+        warm = [train.temperature(recipe, e) for e in range(100)]
+        self.assertEqual(set(warm[:51]), {recipe.temperature})
+        self.assertTrue(all(a > b for a, b in zip(warm[50:], warm[51:])))
+        self.assertAlmostEqual(warm[99], recipe.cool, 1)
 
     def test_wilson(self):
         self.assertAlmostEqual(train.wilson(9920, 10000)[0], 0.99005, 4)
