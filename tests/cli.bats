@@ -579,6 +579,16 @@ cuda_libs() {
         grep -qxF -- "$line" "$T/code" || { echo "not in example.c: $line" && false; }
     done <"$T/lines"
 
+    # and those of lenet5_run_device in test_device.cu
+    awk '/is not touched\.$/ { on = 1; next } on && /^       / { print } /^LENET5_API/ { on = 0 }' \
+        layers/lenet5.h | sed 's,//.*,,; s,\*/$,,; s/^ *//; s/ *$//; s/;  */;\n/' |
+        grep -v '^\.\.\.$' >"$T/lines"
+    [ "$(wc -l <"$T/lines")" -ge 5 ]
+    sed 's,//.*,,; s/^ *//; s/ *$//' tests/test_device.cu >"$T/code"
+    while IFS= read -r line; do
+        grep -qxF -- "$line" "$T/code" || { echo "not in test_device.cu: $line" && false; }
+    done <"$T/lines"
+
     libs=$(cuda_libs) || skip "the CUDA toolkit, which the static library needs, is not here"
     mkdir "$T/include" "$T/run"
     cp layers/lenet5.h "$T/include"

@@ -110,8 +110,6 @@ static void in_a_graph(void **state) {
     cudaStream_t stream;
     cudaGraph_t graph;
     cudaGraphExec_t ready;
-    /* kernels load at their first launch, which a capture does not allow */
-    assert_int_equal(lenet5_run(net, host_images, 1, want, NULL), 0);
     CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     assert_int_equal(lenet5_run_device(net, b.images, 97, b.logits, stream, NULL), 0);
@@ -151,24 +149,57 @@ static void allocates_nothing(void **state) {
     lenet5_close(net);
 }
 
+/* Takes device memory until only left bytes are free; returns how many blocks. */
+static int take_memory(void *block[64], size_t left) {
+    size_t available, total;
+    int count = 0;
+    for (CHECK(cudaMemGetInfo(&available, &total)); available > left && count < 64; count++) {
+        if (cudaMalloc(&block[count], count ? available / 2 : available - left))
+            break;
+        CHECK(cudaMemGetInfo(&available, &total));
+    }
+    cudaGetLastError();
+    return count;
+}
+
+/* What is opened needs no more memory: not its first run, and not the first run of floats,
+   which is granted or refused in one sentence. */
+static void memory_gone_after_open(void **state) {
+    static float want[33 * CLASSES], got[33 * CLASSES], floats[33 * PIXELS];
+    struct lenet5_options options = {(const char *)*state, 33, 0};
+    struct lenet5_error err = {""};
+    void *block[64];
+    if (quick)
+        skip();
+    struct lenet5 *net = open_or_skip((const char *)*state), *opened;
+    assert_int_equal(lenet5_run(net, host_images, 33, want, NULL), 0);
+    lenet5_close(net);
+    assert_int_equal(lenet5_open(&opened, WEIGHTS, &options, NULL), 0);
+    int count = take_memory(block, 0);
+    assert_int_equal(lenet5_run(opened, host_images, 33, got, NULL), 0);
+    assert_memory_equal(got, want, sizeof want);
+    if (lenet5_run_floats(opened, floats, 33, got, &err))
+        assert_true(*err.message);
+    assert_int_equal(lenet5_run(opened, host_images, 33, got, NULL), 0);
+    assert_memory_equal(got, want, sizeof want);
+    while (count)
+        CHECK(cudaFree(block[--count]));
+    lenet5_close(opened);
+}
+
 /* With little device memory left, a large batch is granted smaller, and right, or refused. */
 static void short_of_memory(void **state) {
-    enum { BLOCKS = 64, ASKED = 1 << 22, LEFT = 256 << 20 };
+    enum { ASKED = 1 << 22, LEFT = 256 << 20 };
     static float want[33 * CLASSES], got[33 * CLASSES];
     struct lenet5_options options = {(const char *)*state, ASKED, 0};
     struct lenet5_error err;
-    void *block[BLOCKS];
-    size_t left, total;
-    int count = 0;
+    void *block[64];
     if (quick)
         skip();
     struct lenet5 *net = open_or_skip((const char *)*state);
     assert_int_equal(lenet5_run(net, host_images, 33, want, NULL), 0);
     lenet5_close(net);
-    for (CHECK(cudaMemGetInfo(&left, &total)); left > LEFT && count < BLOCKS; count++) {
-        CHECK(cudaMalloc(&block[count], count ? left / 2 : left - LEFT));
-        CHECK(cudaMemGetInfo(&left, &total));
-    }
+    int count = take_memory(block, LEFT);
     if (lenet5_open(&net, WEIGHTS, &options, &err)) {
         assert_non_null(strstr(err.message, "memory"));
     } else {
@@ -194,6 +225,60 @@ static void refusals(void **state) {
     lenet5_close(net);
 }
 
+/* A failure that somebody else left behind is not this network's. */
+static void stale_error(void **state) {
+    struct lenet5 *net = open_or_skip((const char *)*state);
+    float logits[CLASSES];
+    void *never;
+    assert_int_not_equal(cudaMalloc(&never, (size_t)1 << 60), cudaSuccess);
+    assert_int_equal(lenet5_run(net, host_images, 1, logits, NULL), 0);
+    lenet5_close(net);
+}
+
+/* Another device is current: one sentence, and right again when the network's own is. */
+static void another_device(void **state) {
+    struct lenet5 *net = open_or_skip((const char *)*state);
+    struct lenet5_error err;
+    float logits[CLASSES];
+    int devices;
+    CHECK(cudaGetDeviceCount(&devices));
+    if (devices < 2) {
+        lenet5_close(net);
+        skip();
+    }
+    CHECK(cudaSetDevice(1));
+    assert_int_equal(lenet5_run(net, host_images, 1, logits, &err), -1);
+    assert_string_equal(err.message, "the network was opened on device 0, but device 1 is "
+                                     "current; call cudaSetDevice(0) first");
+    CHECK(cudaSetDevice(0));
+    assert_int_equal(lenet5_run(net, host_images, 1, logits, &err), 0);
+    lenet5_close(net);
+}
+
+/* The example of lenet5.h, line by line: cli.bats looks for them here. */
+static void the_example(void **state) {
+    enum { n = 33 };
+    static float want[n * CLASSES];
+    struct lenet5_error err;
+    struct lenet5 *net = open_or_skip((const char *)*state);
+    assert_int_equal(lenet5_run(net, host_images, n, want, NULL), 0);
+    struct device_batch b = device_batch_new(n);
+    CHECK(cudaDeviceSynchronize());
+    uint8_t *images;
+    float *logits;
+    cudaStream_t stream;
+    images = b.images;
+    logits = b.logits;
+    CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    if (lenet5_run_device(net, images, n, logits, stream, &err))
+        fail_msg("%s", err.message);
+    cudaStreamSynchronize(stream);
+    assert_logits(&b, want, n);
+    cudaStreamDestroy(stream);
+    device_batch_free(&b);
+    lenet5_close(net);
+}
+
 static void not_on_the_cpu(void **state) {
     struct lenet5 *net = open_or_skip("reference");
     struct lenet5_error err;
@@ -206,40 +291,55 @@ static void not_on_the_cpu(void **state) {
 
 struct worker {
     const char *backend;
-    const float *want;
+    int first;         /* of the images: each thread has others */
+    const float *want; /* logits of all images */
     int wrong;
 };
 
-/* One network a thread; cmocka's assertions belong to the main thread, so this one counts. */
+/* One network and one stream a thread, by lenet5_run and lenet5_run_device in turns; cmocka's
+   assertions belong to the main thread, so this one counts. */
 static void *work(void *argument) {
+    enum { OWN = 97 };
     struct worker *w = (struct worker *)argument;
-    struct lenet5_options options = {w->backend, MAX_BATCH, 0};
+    struct lenet5_options options = {w->backend, OWN, 0};
+    const size_t size = OWN * CLASSES * sizeof(float), bytes = OWN * PIXELS;
+    const uint8_t *own = host_images + (size_t)w->first * PIXELS;
+    float got[OWN * CLASSES], *logits = NULL;
+    uint8_t *images = NULL;
+    cudaStream_t stream = NULL;
     struct lenet5 *net;
-    const size_t size = MAX_BATCH * CLASSES * sizeof(float);
-    float *got = (float *)malloc(size);
-    w->wrong = lenet5_open(&net, WEIGHTS, &options, NULL) != 0;
+    w->wrong = lenet5_open(&net, WEIGHTS, &options, NULL) || cudaMalloc(&images, bytes) ||
+               cudaMalloc(&logits, size) ||
+               cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
     for (int k = 0; k < 20 && !w->wrong; k++) {
-        memset(got, 0xff, size);
-        w->wrong =
-            lenet5_run(net, host_images, MAX_BATCH, got, NULL) || memcmp(got, w->want, size);
+        memset(got, 0xff, sizeof got);
+        if (k % 2)
+            w->wrong = lenet5_run(net, own, OWN, got, NULL);
+        else
+            w->wrong = cudaMemcpyAsync(images, own, bytes, cudaMemcpyHostToDevice, stream) ||
+                       lenet5_run_device(net, images, OWN, logits, stream, NULL) ||
+                       cudaMemcpyAsync(got, logits, size, cudaMemcpyDeviceToHost, stream) ||
+                       cudaStreamSynchronize(stream);
+        w->wrong |= memcmp(got, w->want + (size_t)w->first * CLASSES, size) != 0;
     }
+    cudaStreamDestroy(stream);
+    cudaFree(images);
+    cudaFree(logits);
     lenet5_close(net);
-    free(got);
     return NULL;
 }
 
 static void several_threads(void **state) {
     enum { THREADS = 4 };
-    if (quick) /* racecheck cannot follow launches from several threads */
-        skip();
     static float want[MAX_BATCH * CLASSES];
-    struct lenet5 *net = open_or_skip((const char *)*state);
     pthread_t threads[THREADS];
     struct worker workers[THREADS];
+    if (quick) /* racecheck cannot follow launches from several threads */
+        skip();
+    struct lenet5 *net = open_or_skip((const char *)*state);
     assert_int_equal(lenet5_run(net, host_images, MAX_BATCH, want, NULL), 0);
     for (int k = 0; k < THREADS; k++) {
-        workers[k].backend = (const char *)*state;
-        workers[k].want = want;
+        workers[k] = {(const char *)*state, 50 * k, want, 0};
         assert_int_equal(pthread_create(&threads[k], NULL, work, &workers[k]), 0);
     }
     for (int k = 0; k < THREADS; k++) {
@@ -256,7 +356,11 @@ int main(void) {
     } claims[] = {{"same bits as lenet5_run", same_bits_as_run},
                   {"in a CUDA graph", in_a_graph},
                   {"allocates nothing", allocates_nothing},
+                  {"the example", the_example},
                   {"short of memory", short_of_memory},
+                  {"memory gone after open", memory_gone_after_open},
+                  {"stale error", stale_error},
+                  {"another device", another_device},
                   {"refusals", refusals},
                   {"several threads", several_threads}};
     static char names[64][96];
