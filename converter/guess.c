@@ -13,14 +13,18 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_CONVS = 8 }; /* for whose paddings and pools all combinations are tried */
+enum {
+    MAX_CONVS = 8,  /* for whose paddings and pools all combinations are tried */
+    MAX_STRIDED = 4 /* the same with their strides */
+};
 
 /* ---- shapes ----------------------------------------------------------------------------- */
 
 /* One way in which the network might have been: bit i of the masks is convolution i's. */
 struct way {
     int side;
-    unsigned same, pooled;
+    unsigned same, pooled, strided;
+    int pool, step; /* window and stride of the poolings */
 };
 
 static int count_kind(const struct keras *k, enum kind kind) {
@@ -28,6 +32,10 @@ static int count_kind(const struct keras *k, enum kind kind) {
     for (int i = 0; i < k->count; i++)
         count += k->units[i].kind == kind;
     return count;
+}
+
+static int pooled_side(struct way way, int side) {
+    return side < way.pool ? 0 : (side - way.pool) / way.step + 1;
 }
 
 /* How many numbers reach the first dense layer; 0 if a window does not fit. */
@@ -40,17 +48,21 @@ static size_t simulate(const struct keras *k, struct way way, int height, int wi
         if (u->kind == KIND_PADDING)
             padded = 1;
         else if (u->kind == KIND_POOL) {
-            h = u->global ? 1 : h / 2;
-            w = u->global ? 1 : w / 2;
+            h = u->global ? 1 : pooled_side(way, h);
+            w = u->global ? 1 : pooled_side(way, w);
         } else if (u->kind == KIND_CONV) {
             const unsigned bit = conv < 31 ? 1u << conv : 0;
             if (!(way.same & bit) && !padded) {
                 h -= u->window[0] - 1;
                 w -= u->window[1] - 1;
             }
+            if (way.strided & bit) {
+                h = (h + 1) / 2;
+                w = (w + 1) / 2;
+            }
             if (way.pooled & bit) {
-                h = h / 2;
-                w = w / 2;
+                h = pooled_side(way, h);
+                w = pooled_side(way, w);
             }
             c = u->outputs;
             padded = 0;
@@ -140,7 +152,8 @@ static void try_pools(struct search *s, struct way way, int every) {
         way.pooled = 0;
         try_paddings(s, way, every);
         /* a subclassed model may pool without a layer that could have a name */
-        if (!every || first_of(s->k, KIND_POOL))
+        if (!every || s->k->layout == 'F' || first_of(s->k, KIND_POOL) ||
+            first_of(s->k, KIND_FLATTEN))
             return;
     }
     for (int i = 0; i < 3; i++)
@@ -156,29 +169,44 @@ static void try_pools(struct search *s, struct way way, int every) {
     }
 }
 
-/* Finds how the network must have been for the first dense layer to fit; the first of the
-   likely ways where none does, so that the error shows how. Whoever builds on 5x5 windows may
-   have followed LeNet-5 to 32x32; others take the images of the data sets as they are. */
-static struct way find_way(struct search *s) {
-    const int convs = count_kind(s->k, KIND_CONV);
-    const struct unit *dense = first_of(s->k, KIND_DENSE), *conv = first_of(s->k, KIND_CONV),
-                      *last = last_of(s->k, KIND_CONV);
-    const int colour = conv && unit_inputs(conv) == 3;
-    struct way way = {colour ? 32 : 28, 1, 0};
-    const int first = way.side, second = colour ? 28 : 32;
-    s->lenet = conv && conv->window[0] == 5;
-    s->all = (1u << (convs < 31 ? convs : 31)) - 1;
-    s->want = dense ? unit_inputs(dense) : last ? (size_t)last->outputs : 0;
-    way.same = (s->options->padding_count ? s->options->padding_same : 1) & s->all;
-    way.pooled = s->k->pools_known ? 0 : s->all;
+/* Whoever builds on 5x5 windows may have followed LeNet-5 to 32x32; others take the images of
+   the data sets as they are. */
+static void try_sides(struct search *s, struct way way) {
+    const int convs = count_kind(s->k, KIND_CONV), first = way.side, second = 60 - first;
     for (int step = 0; step < 4 && s->count < 2; step++) {
         const int every = s->lenet ? step / 2 : step % 2;
         way.side = (s->lenet ? step % 2 : step / 2) ? second : first;
         if (!every || convs <= MAX_CONVS)
             try_pools(s, way, every);
     }
-    way.side = first;
-    return s->count ? s->found[0] : way;
+}
+
+/* Finds how the network must have been for the first dense layer to fit: with pooling of 2x2,
+   else of 3x3, else with strides of 2 in convolutions; the first of the likely ways where none
+   does, so that the error shows how. */
+static struct way find_way(struct search *s) {
+    static const int windows[][2] = {{2, 2}, {3, 3}, {3, 2}};
+    const int convs = count_kind(s->k, KIND_CONV);
+    const struct unit *dense = first_of(s->k, KIND_DENSE), *conv = first_of(s->k, KIND_CONV),
+                      *last = last_of(s->k, KIND_CONV);
+    struct way way = {conv && unit_inputs(conv) == 3 ? 32 : 28, 1, 0, 0, 2, 2};
+    s->lenet = conv && conv->window[0] == 5;
+    s->all = (1u << (convs < 31 ? convs : 31)) - 1;
+    s->want = dense ? unit_inputs(dense) : last ? (size_t)last->outputs : 0;
+    way.same = (s->options->padding_count ? s->options->padding_same : 1) & s->all;
+    way.pooled = s->k->pools_known ? 0 : s->all;
+    const struct way likely = way;
+    const int others = s->k->pools_known && first_of(s->k, KIND_POOL);
+    for (int i = 0; i < (others ? 3 : 1) && !s->count; i++) {
+        way.pool = windows[i][0];
+        way.step = windows[i][1];
+        try_sides(s, way);
+    }
+    way = likely;
+    if (s->k->pools_known && convs <= MAX_STRIDED && !first_of(s->k, KIND_PADDING))
+        for (way.strided = 1; !s->count && way.strided <= s->all; way.strided++)
+            try_sides(s, way);
+    return s->count ? s->found[0] : likely;
 }
 
 /* ---- completion ------------------------------------------------------------------------- */
@@ -230,12 +258,22 @@ static void set_paddings(struct keras *k, struct way way) {
             u->kind = KIND_NOTHING;
             padded = 1;
         } else if (u->kind == KIND_CONV) {
-            u->stride[0] = u->stride[1] = 1;
+            u->stride[0] = u->stride[1] = conv < 31 && (way.strided & 1u << conv) ? 2 : 1;
             u->padding =
                 padded || (conv < 31 && (way.same & 1u << conv)) ? PADDING_SAME : PADDING_VALID;
             padded = 0;
             conv++;
         }
+    }
+}
+
+static void set_windows(struct keras *k, struct way way) {
+    for (int i = 0; i < k->count; i++) {
+        struct unit *u = &k->units[i];
+        if (u->kind != KIND_POOL || u->global)
+            continue;
+        u->window[0] = u->window[1] = way.pool;
+        u->stride[0] = u->stride[1] = way.step;
     }
 }
 
@@ -274,15 +312,19 @@ static int is_norm(const struct keras *k, int i) {
     return i < k->count && k->units[i].kind == KIND_SCALE && !k->units[i].preprocessing;
 }
 
-/* Why the normalisation behind unit i should stand before its activation; NULL if behind. */
-static const char *reason_before(const struct keras *k, int i) {
+static int count_norms(const struct keras *k) {
     int norms = 0;
     for (int n = 0; n < k->count; n++)
         norms += is_norm(k, n);
-    return k->layout == 'K'                 ? "as is usual in PyTorch"
-           : k->lost.activations >= norms   ? "for so many activations are layers"
-           : !k->units[i].array[BIAS].count ? "for the layers before it have no bias"
-                                            : NULL;
+    return norms;
+}
+
+/* Why the normalisation behind unit i should stand before its activation; NULL if behind. */
+static const char *reason_before(const struct keras *k, int i) {
+    return k->layout == 'K'                        ? "as is usual in PyTorch"
+           : k->lost.activations >= count_norms(k) ? "for so many activations are layers"
+           : !k->units[i].array[BIAS].count        ? "for the layers before it have no bias"
+                                                   : NULL;
 }
 
 /* Gives layer i the assumed activation: itself or, where the order is open, behind its
@@ -334,14 +376,17 @@ static int find_activation(struct keras *k, const struct keras_options *options,
                            struct lenet5_error *err) {
     const int last = last_kernel(k);
     const struct function *told = k->lost.function_known ? &k->lost.function : NULL;
-    const char *name = options->activation ? options->activation : maximum ? "relu" : "tanh";
+    const char *usual = maximum              ? ", as is usual with max pooling"
+                        : count_norms(k) > 0 ? ", as is usual with batch normalisation"
+                                             : "";
+    const char *name = options->activation ? options->activation : *usual ? "relu" : "tanh";
     int leaky = 0;
     for (int i = 0; i < last && !told; i++)
         if (k->units[i].function_known && k->units[i].function.activation != ACT_SOFTMAX)
             told = &k->units[i].function;
     if (keras_function(name, k->major, assumed))
         return fail(err, "%s: the activation '%s' is not known", k->path, name);
-    *reason = !options->activation && !told && maximum ? ", as is usual with max pooling" : "";
+    *reason = options->activation || told ? "" : usual;
     if (told && !options->activation)
         *assumed = *told;
     for (int i = -1; i < k->count; i++) {
@@ -430,13 +475,13 @@ static void tell_other(const struct search *s, struct way way, char text[100]) {
     else if (other.same != way.same)
         snprintf(text, 100, "; so would %s", list_paddings(s->k, other.same, paddings));
     else
-        snprintf(text, 100, "; so would other places of pooling");
+        snprintf(text, 100, "; so would other strides or places of pooling");
 }
 
 static void note_way(struct keras *k, const struct search *s, struct way way) {
     const struct unit *dense = first_of(k, KIND_DENSE);
     const int asked = s->options->input.c;
-    char images[60] = "", paddings[60], inputs[200] = "", other[100];
+    char images[60] = "", paddings[60], inputs[200] = "", other[100], windows[60] = "";
     unsigned same = 0;
     int conv = 0;
     for (int i = 0; i < k->count; i++)
@@ -448,8 +493,15 @@ static void note_way(struct keras *k, const struct search *s, struct way way) {
     if (dense && !s->global)
         snprintf(inputs, sizeof inputs, ", which give the %zu inputs of '%.20s'%s",
                  unit_inputs(dense), dense->name, other);
-    keras_note(k, "%spadding %s%s (%s--padding same|valid)", images,
-               list_paddings(k, same, paddings), inputs, asked ? "" : "--input HxWxC, ");
+    if (way.strided)
+        snprintf(windows, sizeof windows, ", strides of 2 in %d of the convolutions",
+                 bits(way.strided));
+    else if (way.pool != 2)
+        snprintf(windows, sizeof windows, ", pooling of %dx%d every %d", way.pool, way.pool,
+                 way.step);
+    keras_note(k, "%spadding %s%s%s (%s--padding same|valid)", images,
+               list_paddings(k, same, paddings), windows, inputs,
+               asked ? "" : "--input HxWxC, ");
 }
 
 /* ---- pooling ----------------------------------------------------------------------------- */
@@ -562,8 +614,10 @@ int guess(struct keras *k, const struct keras_options *options, struct lenet5_er
     set_paddings(k, way);
     if (insert_pools(k, way, pool, err) || insert_flatten(k, err))
         return -1;
+    set_windows(k, way);
     if (assumed_pools && !options->pool)
-        keras_note(k, "%s pooling, 2x2 (--pool average|max)", maximum ? "max" : "average");
+        keras_note(k, "%s pooling, %dx%d (--pool average|max)", maximum ? "max" : "average",
+                   way.pool, way.pool);
     const int used = set_activations(k, options, &assumed, err);
     if (used < 0)
         return -1;

@@ -112,8 +112,8 @@ static int add_activation(struct builder *b, const struct unit *u) {
     if (f->activation == ACT_LINEAR)
         return 0;
     /* Keras takes it over the last axis, which is that of the channels only if they are last */
-    if (f->activation == ACT_SOFTMAX &&
-        (b->at.h * b->at.w != 1 || (!b->flat && b->order == ORDER_CHW)))
+    const int last_axis = b->flat || b->order != ORDER_CHW || u->axis; /* that one is checked */
+    if (f->activation == ACT_SOFTMAX && (b->at.h * b->at.w != 1 || !last_axis))
         return unit_fail(b, u, "takes a softmax over a %dx%dx%d map; only over a vector",
                          b->at.h, b->at.w, b->at.c);
     if (!last || last->row.activation != ACT_LINEAR || f->activation == ACT_SOFTMAX) {

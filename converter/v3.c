@@ -327,7 +327,7 @@ static int collect_arrays(struct keras *k, struct unit *u, struct h5 *h5,
         snprintf(u->type, sizeof u->type, rank == 4 ? "Conv2D" : "Dense");
         return count == 2 ? take_arrays(k, u, h5, h, matrix, 2, err) : 0;
     }
-    if (rank != 1 || count < 2 || count > 4)
+    if (rank > 1 || (!rank && !normalization) || count < 2 || count > 4)
         return fail(err,
                     "%s: '%s' holds %zu arrays, the first of %d dimensions; only Conv2D, "
                     "Dense and BatchNormalization can be converted",

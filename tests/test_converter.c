@@ -726,9 +726,12 @@ static void test_options(void **state) {
     assert_string_equal(m.dataset, "mnist");
     assert_false(noted("activation"));
     release();
-    o.padding_count = 1; /* same does not fit */
+    o.padding_count = 1; /* same does not fit pooling of 2x2 */
     o.padding_same = 1;
-    assert_int_equal(convert(&o), -1);
+    assert_int_equal(convert(&o), 0);
+    assert_int_equal(m.layers[1].kernel_h, 3);
+    assert_int_equal(m.layers[1].stride_h, 2);
+    release();
     keras_options_init(&o);
     o.flip = 1;
     float plain[18];
@@ -932,8 +935,14 @@ static void test_group_order(void **state) {
           {"dense", {2 * 13 * 13, 10}},
           {"flatten", {0}},
           {"average_pooling2d", {0}}},
-         "conv 2x26x26 tanh, scale 2, average_pool 2x13x13, dense 10",
+         "conv 2x26x26 relu, scale 2, average_pool 2x13x13, dense 10",
          "batch normalisation after the activation (--batchnorm"},
+        {{{"conv2d", {3, 3, 1, 2}}, {"average_pooling2d", {0}}, {"dense", {2 * 8 * 8, 10}}},
+         "conv 2x26x26 tanh, average_pool 2x8x8, dense 10",
+         "padding valid, pooling of 3x3 every 3, which give the 128 inputs"},
+        {{{"conv2d", {3, 3, 1, 2}}, {"flatten", {0}}, {"dense", {2 * 13 * 13, 10}}},
+         "conv 2x13x13 tanh, dense 10",
+         "padding valid, strides of 2 in 1 of the convolutions"},
         {{{"conv2d", {3, 3, 1, 2}},
           {"leaky_re_lu", {0}},
           {"global_max_pooling2d", {0}},
@@ -1003,7 +1012,8 @@ static void test_paddings(void **state) {
         assert_false(noted("; so would "));
         release();
     }
-    o.padding_same = 7;
+    o.padding_count = 4; /* one more than there are */
+    o.padding_same = 8;
     assert_int_equal(convert(&o), -1);
 }
 
