@@ -83,6 +83,8 @@ static int bench_backend(struct bench *b, const struct options *o, int row,
     struct lenet5 *net = NULL;
     int rc = -1;
     if (lenet5_open(&net, weights_path(o), &options, &why)) {
+        if (strcmp(o->backend, "auto")) /* it was asked for by name */
+            return fail(err, "%s", why.message);
         snprintf(b->why_not[row], sizeof b->why_not[row], "%.255s", why.message);
         return 0;
     }
@@ -166,7 +168,7 @@ static void print_bench(const struct bench *b, const struct options *o) {
 }
 
 static json_t *bench_json(const struct bench *b, const struct options *o) {
-    json_t *points = json_array(), *cold = json_object();
+    json_t *points = json_array(), *cold = json_object(), *why_not = json_object();
     for (int k = 0; k < b->count; k++) {
         const struct point *p = &b->points[k];
         json_array_append_new(
@@ -179,9 +181,12 @@ static json_t *bench_json(const struct bench *b, const struct options *o) {
     for (int k = 0; backends[k]; k++)
         if (b->cold[k] > 0)
             json_object_set_new(cold, backends[k]->name, json_real(b->cold[k]));
-    return json_pack("{s:i, s:s, s:o, s:s, s:s, s:o, s:o, s:o}", "version", JSON_VERSION,
+        else if (*b->why_not[k])
+            json_object_set_new(why_not, backends[k]->name, json_name(b->why_not[k]));
+    return json_pack("{s:i, s:s, s:o, s:s, s:s, s:o, s:o, s:o, s:o}", "version", JSON_VERSION,
                      "mode", "bench", "weights", json_name(weights_path(o)), "cpu", b->cpu_name,
-                     "gpu", b->gpu_name, "first_call", cold, "points", points, "gpu_pays_from",
+                     "gpu", b->gpu_name, "first_call", cold, "why_not", why_not, "points",
+                     points, "gpu_pays_from",
                      b->gpu_pays > 0 ? json_integer(b->gpu_pays) : json_null());
 }
 

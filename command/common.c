@@ -182,6 +182,17 @@ int run_all(struct lenet5 *net, const struct options *o, const struct dataset *s
     return 0;
 }
 
+int backend_serves(const struct backend *b, const struct model *m, struct device *device,
+                   struct lenet5_error *why) {
+    void *state;
+    int one = 1;
+    if (b->device(device, why) || (m && b->open(&state, m, 1, &one, why)))
+        return -1;
+    if (m)
+        b->close(state);
+    return 0;
+}
+
 json_t *json_name(const char *name) {
     json_t *json = json_string(name);
     char plain[4096];

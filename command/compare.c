@@ -282,7 +282,7 @@ static void find_columns(struct comparison *c) {
     c->columns[SIMD] = &backend_simd;
     fail(&err, "this build is without CUDA (no nvcc was found, or CUDA=0)");
     for (const struct backend *const *b = backends; *b && !c->columns[GPU]; b++)
-        if ((*b)->on_gpu && (*b)->layer && !(*b)->device(&device, &err)) {
+        if ((*b)->on_gpu && (*b)->layer && !backend_serves(*b, &c->model, &device, &err)) {
             c->columns[GPU] = *b;
             c->gpu = device;
         }

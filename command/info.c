@@ -50,11 +50,12 @@ static void print_network(const struct model *m, const char *path) {
         printf("  its record   %.2f %% on held-out images\n", 100.0 * m->accuracy);
 }
 
-static void print_backend(const struct backend *b) {
+/* m may be NULL, when there are no weights. */
+static void print_backend(const struct backend *b, const struct model *m) {
     struct lenet5_error why;
     struct device d;
     printf("  %-10s %s: ", b->name, b->summary);
-    if (b->device(&d, &why)) {
+    if (backend_serves(b, m, &d, &why)) {
         printf("not here: %s\n", why.message);
         return;
     }
@@ -69,10 +70,10 @@ static void print_backend(const struct backend *b) {
     printf("\n");
 }
 
-static json_t *backend_json(const struct backend *b) {
+static json_t *backend_json(const struct backend *b, const struct model *m) {
     struct lenet5_error why = {""};
     struct device d;
-    const int there = !b->device(&d, &why);
+    const int there = !backend_serves(b, m, &d, &why);
     json_t *json = json_pack("{s:s, s:b, s:s}", "name", b->name, "available", there, "why_not",
                              why.message);
     if (there)
@@ -99,7 +100,7 @@ static json_t *info_json(const struct model *m, const char *path) {
     for (int k = 0; k < m->count; k++)
         json_array_append_new(layers, layer_json(&m->layers[k]));
     for (const struct backend *const *b = backends; *b; b++)
-        json_array_append_new(list, backend_json(*b));
+        json_array_append_new(list, backend_json(*b, m));
     return json_pack(
         "{s:i, s:s, s:o, s:[i, i, i], s:f, s:f, s:s, s:o, s:o, s:o, s:o, s:f, s:o, s:o}",
         "version", JSON_VERSION, "mode", "info", "weights", json_name(path), "input",
@@ -113,15 +114,15 @@ static json_t *info_json(const struct model *m, const char *path) {
 int mode_info(const struct options *o, struct lenet5_error *err) {
     const char *path = weights_path(o);
     struct model m;
-    int rc = 0;
+    int rc = blob_read(&m, path, err);
     if (!o->json) { /* the machine can be told about even without weights */
         printf("lenet5 %s\n\nbackends\n", LENET5_VERSION);
         for (const struct backend *const *b = backends; *b; b++)
-            print_backend(*b);
+            print_backend(*b, rc ? NULL : &m);
         printf("\n");
         fflush(stdout);
     }
-    if (blob_read(&m, path, err))
+    if (rc)
         return -1;
     if (o->json)
         rc = print_json(info_json(&m, path), err);

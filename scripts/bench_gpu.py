@@ -8,8 +8,9 @@
 
 Runs the project's own bench (tests/bench_gpu.cu: checks against float64, then times), then every
 peer in a process of its own on the same LeNet-5, 28x28 bytes or floats on the device to logits
-on the device. Peers get what favours them: inputs that are floats already, CUDA graphs,
-channels_last, autotuning. Figures are medians of event-timed runs.
+on the device. Peers get what favours them: inputs that are floats already; for PyTorch CUDA graphs,
+and in fp16 channels_last; autotuning for torch.compile at 10,000 images. Figures are medians of
+runs of many calls in a row, timed by CUDA events (JAX: by the clock, waiting for the last).
 
 Writes FOLDER/bench_gpu.json (everything), bench_gpu.md (the table) and bench_gpu.svg (images/s
 against batch, by plot_gpu.py). Peers that are not installed are left out and named. Standard
@@ -18,6 +19,7 @@ library only, but for what the peers themselves need. Exit 1 if a check of the b
 import argparse
 import datetime
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -44,7 +46,12 @@ def torch_model(torch):
         nn.Linear(400, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, 10))
 
 
-def torch_seconds(torch, call, runs=15):
+def calls_in_a_row(n):
+    """So many that the time between calls does not count."""
+    return max(1, min(50, 100000 // n))
+
+
+def torch_seconds(torch, call, n, runs=9):
     for _ in range(4):
         call()
     torch.cuda.synchronize()
@@ -52,10 +59,11 @@ def torch_seconds(torch, call, runs=15):
     for _ in range(runs):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
-        call()
+        for _ in range(calls_in_a_row(n)):
+            call()
         end.record()
         end.synchronize()
-        seconds.append(1e-3 * start.elapsed_time(end))
+        seconds.append(1e-3 * start.elapsed_time(end) / calls_in_a_row(n))
     return statistics.median(seconds)
 
 
@@ -82,22 +90,22 @@ def peer_torch():
         for n in BATCHES:
             with torch.no_grad():
                 x = torch.rand(n, 1, 28, 28, device="cuda", dtype=dtype)
-                seconds = torch_seconds(torch, graphed(torch, model, x))
+                seconds = torch_seconds(torch, graphed(torch, model, x), n)
             out(peer=f"PyTorch {torch.__version__.split('+')[0]} graph {name}", n=n,
                 us=1e6 * seconds, images_per_s=n / seconds)
 
 
 def peer_compile():
     import torch
-    for name, dtype in (("fp32", torch.float32), ("fp16", torch.float16)):
-        for n in (10000, 100000, 1024):
+    for n in (10000, 1000000, 100000, 1024, 256, 32, 1):  # as far as the time goes
+        for name, dtype in (("fp32", torch.float32), ("fp16", torch.float16)):
             torch._dynamo.reset()
             model = torch_model(torch).to("cuda", dtype).eval()
             mode = "max-autotune" if n == 10000 else "reduce-overhead"
             call = torch.compile(model, mode=mode, dynamic=False)
             with torch.no_grad():
                 x = torch.rand(n, 1, 28, 28, device="cuda", dtype=dtype)
-                seconds = torch_seconds(torch, lambda: call(x))
+                seconds = torch_seconds(torch, lambda: call(x), n)
             out(peer=f"torch.compile {name}", n=n, us=1e6 * seconds, images_per_s=n / seconds)
 
 
@@ -126,18 +134,17 @@ def peer_jax():
         w = [(0.1 * jax.random.normal(key, s)).astype(dtype) for s in shapes]
         with jax.default_matmul_precision(precision):
             call = jax.jit(forward)
-            for n in BATCHES[:-1]:
+            for n in BATCHES:
                 x = jax.random.uniform(key, (n, 1, 28, 28)).astype(dtype)
                 for _ in range(4):
                     call(w, x).block_until_ready()
                 seconds = []
-                launches = max(1, min(50, 100000 // n))
                 for _ in range(9):
                     start = time.perf_counter()
-                    for _ in range(launches):
+                    for _ in range(calls_in_a_row(n)):
                         y = call(w, x)
                     y.block_until_ready()
-                    seconds.append((time.perf_counter() - start) / launches)
+                    seconds.append((time.perf_counter() - start) / calls_in_a_row(n))
                 s = statistics.median(seconds)
                 out(peer=f"JAX {jax.__version__} jit {name}", n=n, us=1e6 * s,
                     images_per_s=n / s)
@@ -174,15 +181,32 @@ def last_line(text):
     return lines[-1][:200] if lines else "no message"
 
 
+def smi(query, *more):
+    """What nvidia-smi says of the first GPU, or nothing."""
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] or "0"
+    return ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader", "-i", gpu, *more]
+
+
 def driver():
-    """Name, driver and clocks as nvidia-smi tells them."""
-    query = "--query-gpu=driver_version,clocks.sm,clocks.mem,power.limit"
     try:
-        run = subprocess.run(["nvidia-smi", query, "--format=csv,noheader"], text=True,
-                             capture_output=True, check=True)
+        return subprocess.run(smi("driver_version,power.limit"), text=True, check=True,
+                              capture_output=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return run.stdout.strip().splitlines()[0]
+
+
+def with_clock(call):
+    """call's result, and the multiprocessors' highest clock that was seen meanwhile."""
+    try:
+        watch = subprocess.Popen(smi("clocks.sm", "-lms", "200"), text=True,
+                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except OSError:
+        return call(), ""
+    result = call()
+    watch.terminate()
+    seen = sorted(int(line.split()[0]) for line in watch.communicate()[0].splitlines()
+                  if line.split() and line.split()[0].isdigit())
+    return result, f"up to {seen[-1]} MHz" if seen else ""
 
 
 def million(figure):
@@ -192,7 +216,7 @@ def million(figure):
 def table(result):
     """One row a contender, one column a batch size."""
     columns = [n for n in BATCHES if any(r["n"] == n for r in result["times"])]
-    yield "| images/s, bytes on the device to logits there | " + \
+    yield "| images/s by batch, from device memory to device memory | " + \
         " | ".join(f"{n:,}" for n in columns) + " |"
     yield "|---|" + "---:|" * len(columns)
     for name in dict.fromkeys(r["name"] for r in result["times"]):
@@ -204,8 +228,8 @@ def table(result):
         yield f"| limit: {limit['limit']}, {limit['per_s']:.3g}/s | " + \
             " | ".join([""] * (len(columns) - 1) + [million(limit["images_per_s"])]) + " |"
     yield ""
-    yield f"{result['device']}, driver, clocks and power limit {result['driver']}; " \
-        f"{result['date']}."
+    yield f"{result['device']}, driver and power limit {result['driver']}, clock during our runs " \
+        f"{result['clock']}; {result['date']}. Peers start from floats, ours from bytes."
     for row in result["checks"]:
         if row.get("check") == "accuracy":
             yield f"{row['backend']}, {pathlib.Path(row['network']).name}, images: " \
@@ -250,10 +274,11 @@ def main():
         command += ["--blob", blob]
     for images in options.images:
         command += ["--images", images]
-    rows, why = rows_of(command, options.seconds)
+    (rows, why), clock = with_clock(lambda: rows_of(command, options.seconds))
     if not any("failures" in r for r in rows):
         sys.exit(f"bench_gpu.py: {command[0]} {why}")
     result = {"version": 1, "date": datetime.date.today().isoformat(), "driver": driver(),
+              "clock": clock,
               "device": next((r["device"] for r in rows if "device" in r), "unknown GPU"),
               "macs": MACS, "tanhs": TANHS, "missing": {},
               "limits": [r for r in rows if "limit" in r],

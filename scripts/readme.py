@@ -29,7 +29,7 @@ def header(report):
     if not date or len(lines) < 2:
         die(f"{report}: its first line has no date; it must come from scripts/gpu_check.sh")
     name, driver, _, sm, mem, power = [part.strip() for part in lines[1].split(",")]
-    return f"{name}, driver {driver}, clocks {sm} and {mem} before the run, {power}; {date[0]}"
+    return f"{name}, driver {driver}, clocks up to {sm} and {mem}, {power}; {date[0]}"
 
 
 def shape(sides):

@@ -400,6 +400,13 @@ cuda_libs() {
         for b in d["backends"])'
 }
 
+@test "--bench of a backend that cannot run here is an error" {
+    try env LENET5_SIMD=none "$LENET5" --bench --backend simd --weights "$BLOBS/tiny.bin"
+    [ "$status" = 1 ]
+    [ "$out" = "" ]
+    [[ "$err" == *"LENET5_SIMD"* ]]
+}
+
 @test "--bench chooses its own batches; the data of another set is refused" {
     misused "--bench chooses its own batches: leave out --batch and --limit" --bench --batch 4
     misused "--bench chooses its own batches: leave out --batch and --limit" --bench --limit 4
