@@ -136,13 +136,12 @@ static product_tile *const NAME(strided)[MOST_A + 1][MOST_B + 1] = {NARROW_TILES
    is rounded once. Odd, exact at 0 and infinity; NaN stays NaN (tests/test_simd.c goes over all
    floats). Beyond 9.02 the result rounds to 1. */
 INLINE void NAME(tanh_vecs)(vec *v, const int n) {
-    const vec magic = SPREAD(0x1.8p23f),
-              three = SPREAD(3.0f); /* adding magic rounds to whole */
-    ivec sign[TOGETHER];
+    const vec magic = SPREAD(0x1.8p23f); /* adding it rounds to whole */
+    const vec three = SPREAD(3.0f);
+    const ivec sign = (ivec)SPREAD(-0.0f);
     vec t[TOGETHER], s[TOGETHER], r[TOGETHER], p[TOGETHER];
     EACH(i, n) {
-        sign[i] = (ivec)v[i] & (ivec)SPREAD(-0.0f);
-        t[i] = LESSER(SPREAD(9.02f), (vec)((ivec)v[i] ^ sign[i]));
+        t[i] = LESSER(SPREAD(9.02f), (vec)((ivec)v[i] & ~sign));
         const vec shifted = FMA(t[i], SPREAD(0x1.715476p+1f), magic); /* 2 / ln 2 */
         r[i] = FMA(magic - shifted, SPREAD(0x1.62e43p-2f), t[i]);     /* ln 2 / 2 */
         s[i] = (vec)(((ivec)shifted << 23) + (ivec)SPREAD(1.0f));
@@ -154,7 +153,7 @@ INLINE void NAME(tanh_vecs)(vec *v, const int n) {
     EACH(i, n) {
         const vec q = FUSED(r[i], three, r[i] * r[i] * p[i]);
         const vec e = FMA(s[i], q, FMA(s[i], SPREAD(1.5f), SPREAD(-1.5f)));
-        v[i] = (vec)((ivec)(e / (e + three)) | sign[i]);
+        v[i] = (vec)((ivec)(e / (e + three)) | ((ivec)v[i] & sign));
     }
 }
 
