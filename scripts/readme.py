@@ -59,6 +59,18 @@ def backend_rows(compare):
                f"{round(r['agreement'] * images):,} | {r['max_abs_error']:.1e} |")
 
 
+def stage_rows(compare):
+    """Where the time goes inside kernels that are a whole network, and what limits it there."""
+    names = list(dict.fromkeys(r["stage"] for r in compare["stages"]))
+    yield "| ns per image, nearest limit | " + " | ".join(names) + " |"
+    yield "|---|" + "---|" * len(names)
+    for backend in dict.fromkeys(r["backend"] for r in compare["stages"]):
+        rows = [r for r in compare["stages"] if r["backend"] == backend]
+        yield f"| {backend} | " + " | ".join(
+            f"{1e3 * r['us']:.2f}, {r['limits']['binds']} "
+            f"{100 * r['limits'][r['limits']['binds']]:.0f} %" for r in rows) + " |"
+
+
 def replace(text, name, lines):
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     if text.count(begin) != 1 or text.count(end) != 1:
@@ -75,7 +87,8 @@ def gpu_check(folder):
     return {"compare": [f"Measured on {header(folder / 'gpu_report.txt')}; CPU: {compare['cpu']}; "
                         f"{compare['dataset']['name']}, {compare['batch']:,} images at once, "
                         "microseconds per image.", "",
-                        *layer_rows(compare), "", *backend_rows(compare)]}
+                        *layer_rows(compare), "", *backend_rows(compare), "",
+                        *stage_rows(compare)]}
 
 
 def bench_gpu(folder):
