@@ -387,7 +387,27 @@ static int open_sets(const struct options *o, const struct lenet5_info *info,
     return found;
 }
 
-/* All readings on a few images, the best of them on more. */
+/* All readings on a few images, the best of them on more; the best come first. */
+static int score_readings(const struct given *g, const struct options *o,
+                          struct reading *readings, int count, const struct dataset *sets,
+                          const struct dataset *wide, struct lenet5_error *err) {
+    float *room = (float *)malloc((g->model->float_count + 1) * sizeof *room);
+    const double start = clock_seconds();
+    int rc = room ? 0 : fail(err, "out of memory");
+    for (int round = 0; round < 2 && !rc; round++) {
+        const int tried = round && count > FINALISTS ? FINALISTS : count;
+        for (int k = 0; k < tried && !rc; k++) {
+            struct reading *r = &readings[k];
+            rc = score_reading(g, o, r, r->wide ? &wide[r->set] : &sets[r->set],
+                               round ? FULL_IMAGES : QUICK_IMAGES, room, err);
+            progress(o, round ? "finalists" : "readings", start, (size_t)k + 1, (size_t)tried);
+        }
+        qsort(readings, (size_t)tried, sizeof *readings, compare_readings);
+    }
+    free(room);
+    return rc;
+}
+
 int mode_identify(const struct options *o, struct lenet5_error *err) {
     const struct lenet5_options options = {o->backend, 0, o->threads};
     struct reading *readings = (struct reading *)calloc(MOST_READINGS, sizeof *readings);
@@ -395,21 +415,18 @@ int mode_identify(const struct options *o, struct lenet5_error *err) {
     struct lenet5 *net = NULL;
     struct model base;
     struct given given;
-    float *room = NULL;
     int rc = -1, count = 0, best = 0;
-    const double start = clock_seconds();
 
     memset(sets, 0, sizeof sets);
     memset(wide, 0, sizeof wide);
     memset(&base, 0, sizeof base);
-    if (blob_read(&base, weights_path(o), err) ||
-        lenet5_open(&net, weights_path(o), &options, err))
-        goto out;
-    room = (float *)malloc((base.float_count + 1) * sizeof *room);
-    if (!readings || !room) {
+    if (!readings) {
         fail(err, "out of memory");
         goto out;
     }
+    if (blob_read(&base, weights_path(o), err) ||
+        lenet5_open(&net, weights_path(o), &options, err))
+        goto out;
     if (!open_sets(o, lenet5_info(net), sets, wide)) {
         fail(err, "no data set here that this network can be fed with: make data fetches both");
         goto out;
@@ -417,21 +434,10 @@ int mode_identify(const struct options *o, struct lenet5_error *err) {
     look_at(&given, &base);
     count = list_readings(&given, sets, readings);
     best = count < FINALISTS ? count : FINALISTS;
-    for (int round = 0; round < 2; round++) {
-        const int tried = round ? best : count;
-        for (int k = 0; k < tried; k++) {
-            struct reading *r = &readings[k];
-            if (score_reading(&given, o, r, r->wide ? &wide[r->set] : &sets[r->set],
-                              round ? FULL_IMAGES : QUICK_IMAGES, room, err))
-                goto out;
-            progress(o, round ? "finalists" : "readings", start, (size_t)k + 1, (size_t)tried);
-        }
-        qsort(readings, (size_t)tried, sizeof *readings, compare_readings);
-    }
-    rc = 0;
-    if (o->json)
+    rc = score_readings(&given, o, readings, count, sets, wide, err);
+    if (!rc && o->json)
         rc = print_json(readings_json(&given, readings, best, weights_path(o)), err);
-    else
+    else if (!rc)
         print_readings(&given, readings, best);
 out:
     for (int k = 0; k < SET_COUNT; k++) {
@@ -441,6 +447,5 @@ out:
     lenet5_close(net);
     blob_free(&base);
     free(readings);
-    free(room);
     return rc;
 }

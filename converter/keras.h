@@ -10,7 +10,8 @@
  *                 no architecture
  *     names.c     without one: what the names of layers betray,
  *     order.c     in which order they stand,
- *     guess.c     what the shapes betray, the options, and assumptions
+ *     ways.c      what the shapes betray,
+ *     guess.c     the options, and assumptions
  *     input.c     shape and scaling of the images
  *     translate.c units become rows: shapes followed, kernels reordered, borders derived
  *     fold.c      batch normalisation disappears into its neighbours where that is exact
