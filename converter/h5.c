@@ -101,8 +101,8 @@ int h5_open(struct h5 **file, const char *path, struct lenet5_error *err) {
     hid_t access = access_list();
     const int rc = open_with(file, access, path, path, err);
     H5Pclose(access);
-    if (!rc)
-        (*file)->raw = fopen(path, "rb");
+    if (!rc && ((*file)->raw = fopen(path, "rb")))
+        setvbuf((*file)->raw, NULL, _IONBF, 0); /* a few bytes here and there are read */
     return rc;
 }
 

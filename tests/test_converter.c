@@ -13,6 +13,7 @@
 #include "keras.h"
 #include "reorder.h"
 
+#include <fcntl.h>
 #include <jansson.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -1017,6 +1018,47 @@ static void test_paddings(void **state) {
     assert_int_equal(convert(&o), -1);
 }
 
+/* The order of links is read past HDF5: no byte of the file may harm, whatever it becomes. */
+static void test_damaged_links(void **state) {
+    static const char *const made[] = {"dense", "conv2d_1", "pool", "conv2d", "a", "b7"};
+    enum { COUNT = sizeof made / sizeof *made };
+    struct names names;
+    struct h5 *h5;
+    char group[40];
+    int told = 0, lost = 0;
+    size_t size;
+    (void)state;
+    const hid_t file = h5_create(name_file("links.h5"));
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(group, sizeof group, "layers/%s/vars", made[i]);
+        put_group(file, group);
+    }
+    closed(file);
+    char *bytes = read_file(&size);
+    assert_int_equal(h5_open(&h5, path, &err), 0);
+    assert_int_equal(h5_list(h5, "layers", &names, &err), 0);
+    assert_string_equal(names.item[0], "a");
+    assert_int_equal(h5_order_links(h5, "layers", &names), 1);
+    for (int i = 0; i < COUNT; i++)
+        assert_string_equal(names.item[i], made[i]);
+    const int damaged = open(path, O_WRONLY);
+    for (size_t at = 0; at < size; at++) {
+        for (int bit = 0; bit < 9; bit++) {
+            const char wrong = (char)(bit < 8 ? bytes[at] ^ 1 << bit : ~bytes[at]);
+            assert_int_equal(pwrite(damaged, &wrong, 1, (off_t)at), 1);
+            const int known = h5_order_links(h5, "layers", &names);
+            told += known;
+            lost += !known;
+        }
+        assert_int_equal(pwrite(damaged, bytes + at, 1, (off_t)at), 1);
+    }
+    close(damaged);
+    assert_true(told > 0 && lost > 100);
+    names_free(&names);
+    h5_close(h5);
+    free(bytes);
+}
+
 /* What a file of weights only leaves open about normalisation and leaky relus has options. */
 static void test_norm_options(void **state) {
     static const struct v3_layer layers[] = {
@@ -1399,6 +1441,7 @@ int main(void) {
         cmocka_unit_test(test_recorded_options),
         cmocka_unit_test(test_guesses),
         cmocka_unit_test(test_group_order),
+        cmocka_unit_test(test_damaged_links),
         cmocka_unit_test(test_paddings),
         cmocka_unit_test(test_norm_options),
         cmocka_unit_test(test_nested_weights),
