@@ -517,7 +517,8 @@ static int read_layer(struct reader *r, const json_t *element, const char *group
                       const char *place, struct lenet5_error *err) {
     const json_t *config = json_object_get(element, "config");
     const char *type = get_text(element, "class_name");
-    find_input(r->k, element);
+    if (!r->k->count) /* the shape that a later layer takes is not the images' */
+        find_input(r->k, element);
     if (!strcmp(type, "InputLayer"))
         return 0;
     struct unit *u = keras_add(r->k, KIND_NOTHING, type, element_name(element), err);
@@ -544,6 +545,7 @@ static int read_model(struct reader *r, const json_t *model, const char *group,
                       const char *place, int depth, struct lenet5_error *err) {
     const json_t *list = layer_list(model);
     const size_t count = json_array_size(list);
+    const int first = r->k->count == 0;
     size_t order[MAX_UNITS];
     if (!count || count > MAX_UNITS || depth > MAX_DEPTH)
         return fail(err, "%s: the architecture holds %zu layers, %d models deep", r->k->path,
@@ -569,7 +571,8 @@ static int read_model(struct reader *r, const json_t *model, const char *group,
         if (rc)
             return -1;
     }
-    find_input(r->k, model);
+    if (first)
+        find_input(r->k, model);
     return 0;
 }
 

@@ -396,6 +396,16 @@ static void read_names(struct keras *k) {
             name_read(&k->units[i], k->major);
 }
 
+/* In layout A no name says anything. */
+static void note_strange(struct keras *k) {
+    for (int i = 0; i < k->count && k->layout != 'A'; i++)
+        if (k->units[i].kind == KIND_NOTHING && !*k->units[i].type) {
+            keras_note(k, "layers whose names say nothing, as '%.40s', change nothing",
+                       k->units[i].name);
+            return;
+        }
+}
+
 int guess(struct keras *k, const struct keras_options *options, struct lenet5_error *err) {
     struct search s = {.k = k, .options = options};
     struct function assumed;
@@ -404,6 +414,7 @@ int guess(struct keras *k, const struct keras_options *options, struct lenet5_er
     read_names(k);
     if (k->layout > 'E' && order_units(k, err))
         return -1;
+    note_strange(k);
     const int named = names_maximum(k);
     const int maximum = options->pool ? options->pool == OP_MAX_POOL : named;
     const char *pool = maximum ? "MaxPooling2D" : "AveragePooling2D";

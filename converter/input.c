@@ -48,7 +48,41 @@ static int conflicts(int told, int asked) {
     return told && told != asked;
 }
 
-/* What the file does not say: 28x28, and the channels of the first kernel. */
+/* A side behind a window. */
+static int side_behind(const struct unit *u, int side, int dimension) {
+    const int window = u->window[dimension];
+    const int stride = u->stride[dimension] ? u->stride[dimension] : window;
+    if (window < 1 || stride < 1 || u->global)
+        return u->global;
+    if (u->padding == PADDING_SAME)
+        return (side + stride - 1) / stride;
+    side += u->padding == PADDING_FULL ? 2 * (window - 1) : 0;
+    return side < window ? 0 : (side - window) / stride + 1;
+}
+
+/* Does an architecture fit images of this size: do they give what the first dense layer takes,
+   or without one, a vector? */
+static int fits(const struct keras *k, struct shape s) {
+    for (int i = 0; i < k->count; i++) {
+        const struct unit *u = &k->units[i];
+        if (u->kind == KIND_DENSE)
+            return shape_size(s) == unit_inputs(u);
+        if (u->kind == KIND_CONV || u->kind == KIND_POOL) {
+            s.h = side_behind(u, s.h, 0);
+            s.w = side_behind(u, s.w, 1);
+        }
+        if (u->kind == KIND_PADDING) {
+            s.h += u->border[0] + u->border[2];
+            s.w += u->border[1] + u->border[3];
+        }
+        s.c = u->kind == KIND_CONV ? u->outputs : s.c;
+        if (s.h < 1 || s.w < 1 || s.h > 1000 || s.w > 1000)
+            return 0;
+    }
+    return s.h == 1 && s.w == 1;
+}
+
+/* What the file does not say: the channels of the first kernel, and 28x28 or what else fits. */
 static void complete(struct keras *k, struct shape *s) {
     for (int i = 0; i < k->count && !s->c; i++)
         if (k->units[i].kind == KIND_CONV)
@@ -56,14 +90,38 @@ static void complete(struct keras *k, struct shape *s) {
     s->c = s->c ? s->c : 1;
     if (s->h && s->w)
         return;
-    s->h = s->h ? s->h : 28;
-    s->w = s->w ? s->w : 28;
+    k->size_assumed = 1;
+    struct shape found = {s->c, s->h ? s->h : 28, s->w ? s->w : 28};
+    for (int i = -2; i <= MAX_SIDE && !fits(k, found); i++) {
+        const int side = i == -2 ? 28 : i == -1 ? 32 : i;
+        found.h = s->h ? s->h : side;
+        found.w = s->w ? s->w : side;
+    }
+    if (!fits(k, found))
+        found = (struct shape){s->c, s->h ? s->h : 28, s->w ? s->w : 28};
+    *s = found;
     keras_note(k, "images of %dx%dx%d (--input HxWxC)", s->h, s->w, s->c);
+}
+
+/* An architecture that begins with a dense layer takes vectors. */
+static void find_vector(struct keras *k) {
+    for (int i = 0; i < k->count && !k->input_rank; i++) {
+        const enum kind kind = k->units[i].kind;
+        if (kind == KIND_CONV || kind == KIND_POOL || kind == KIND_FLATTEN ||
+            kind == KIND_RESHAPE || kind == KIND_PADDING)
+            return;
+        if (kind == KIND_DENSE) {
+            k->input_rank = 1;
+            k->input[0] = (int)unit_inputs(&k->units[i]);
+        }
+    }
 }
 
 int input_shape(struct keras *k, const struct keras_options *options, struct shape *shape,
                 struct lenet5_error *err) {
     const struct shape asked = options->input;
+    if (k->architecture)
+        find_vector(k);
     struct shape s = told_input(k, input_order(k));
     if (asked.c &&
         (conflicts(s.c, asked.c) || conflicts(s.h, asked.h) || conflicts(s.w, asked.w)))

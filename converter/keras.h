@@ -124,6 +124,7 @@ struct keras {
     int flip;                 /* kernels are rotated */
     enum order flattened;     /* order in which a map reached the first dense layer */
     int input_rank, input[3]; /* as the file says, 0 where it does not */
+    int size_assumed;         /* of the images */
     int count;
     struct unit units[MAX_UNITS]; /* arrays owned */
     int ordered;      /* weights only: the units came in their order, none left out */

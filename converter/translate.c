@@ -598,8 +598,14 @@ int translate(struct keras *k, const struct keras_options *options, struct model
         goto out;
     b.at = m->input;
     b.flat = k->input_rank == 1;
-    if (place_all(&b) || check_end(&b) || fold_scales(b.rows, err) || place_diagonals(&b) ||
-        pack(&b))
+    if (place_all(&b)) {
+        const size_t used = strlen(err->message);
+        if (k->size_assumed)
+            snprintf(err->message + used, sizeof err->message - used,
+                     "; the file does not say the size of its images: --input HxWxC");
+        goto out;
+    }
+    if (check_end(&b) || fold_scales(b.rows, err) || place_diagonals(&b) || pack(&b))
         goto out;
     m->scale = (float)b.scale;
     m->offset = (float)b.offset;

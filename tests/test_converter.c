@@ -368,6 +368,33 @@ static void test_long_vector(void **state) {
         "be converted up to 2048, or directly before a dense layer");
 }
 
+/* Where an architecture does not say the size of its images, its first dense layer does. */
+static void test_unknown_size(void **state) {
+    char *open = replaced(MODEL, "null, 28, 28, 1", "null, null, null, 1");
+    char *same = replaced(open, "\"valid\"", "\"same\"");
+    char *half = replaced(MODEL, "null, 28, 28, 1", "null, null, 20, 1");
+    (void)state;
+    closed(h5_model(name_file("model.h5"), open));
+    assert_int_equal(convert(NULL), 0);
+    assert_int_equal(m.input.h, 28);
+    release();
+    closed(h5_model(name_file("model.h5"), same));
+    assert_int_equal(convert(NULL), 0);
+    assert_int_equal(m.input.h, 26);
+    assert_string_equal(k.notes[0], "bytes are divided by 255 before they enter (--scale, "
+                                    "--offset, --invert)");
+    assert_string_equal(k.notes[1], "images of 26x26x1 (--input HxWxC)");
+    release();
+    closed(h5_model(name_file("model.h5"), half));
+    refused("FILE: dense 'dense' has 338 rows but the feature map is 2x13x9 = 234: wrong "
+            "padding, wrong order, or other network (input 28x20x1, conv2d 26x18x2, "
+            "average_pooling2d 13x9x2); the file does not say the size of its images: --input "
+            "HxWxC");
+    free(open);
+    free(same);
+    free(half);
+}
+
 /* All that cannot be converted is named at once. */
 static void test_all_problems(void **state) {
     char *one = replaced(MODEL, "\"Flatten\"", "\"Permute\""), sentence[512];
@@ -941,6 +968,12 @@ static void test_group_order(void **state) {
         {{{"conv2d", {3, 3, 1, 2}}, {"average_pooling2d", {0}}, {"dense", {2 * 8 * 8, 10}}},
          "conv 2x26x26 tanh, average_pool 2x8x8, dense 10",
          "padding valid, pooling of 3x3 every 3, which give the 128 inputs"},
+        {{{"conv2d", {3, 3, 1, 2}},
+          {"my_warp", {0}},
+          {"average_pooling2d", {0}},
+          {"dense", {2 * 13 * 13, 10}}},
+         "conv 2x26x26 tanh, average_pool 2x13x13, dense 10",
+         "layers whose names say nothing, as 'my_warp', change nothing"},
         {{{"conv2d", {3, 3, 1, 2}}, {"flatten", {0}}, {"dense", {2 * 13 * 13, 10}}},
          "conv 2x13x13 tanh, dense 10",
          "padding valid, strides of 2 in 1 of the convolutions"},
@@ -1430,6 +1463,7 @@ int main(void) {
         cmocka_unit_test(test_zip_at_4096),
         cmocka_unit_test(test_architectures),
         cmocka_unit_test(test_long_vector),
+        cmocka_unit_test(test_unknown_size),
         cmocka_unit_test(test_all_problems),
         cmocka_unit_test(test_branches),
         cmocka_unit_test(test_axis),
