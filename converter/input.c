@@ -92,8 +92,8 @@ static void complete(struct keras *k, struct shape *s) {
         return;
     k->size_assumed = 1;
     struct shape found = {s->c, s->h ? s->h : 28, s->w ? s->w : 28};
-    for (int i = -2; i <= MAX_SIDE && !fits(k, found); i++) {
-        const int side = i == -2 ? 28 : i == -1 ? 32 : i;
+    for (int i = 6; i <= MAX_SIDE && !fits(k, found); i++) { /* smaller ones are chance */
+        const int side = i == 6 ? 28 : i == 7 ? 32 : i;
         found.h = s->h ? s->h : side;
         found.w = s->w ? s->w : side;
     }

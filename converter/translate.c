@@ -54,6 +54,12 @@ static const char *shape_text(struct shape s, int flat, char text[40]) {
     return text;
 }
 
+/* What may be the reason where sizes do not fit. */
+static const char *size_hint(const struct builder *b) {
+    return b->k->size_assumed ? "; the file does not say the size of its images: --input HxWxC"
+                              : "";
+}
+
 /* "FILE: layer 3 'conv2d_1' ..." */
 __attribute__((format(printf, 3, 4))) static int
 unit_fail(struct builder *b, const struct unit *u, const char *format, ...) {
@@ -234,8 +240,9 @@ static int place_window(struct builder *b, struct unit *u, struct row *r, const 
     l->out.h = steps(b->at.h + border[0] + border[2], l->kernel_h, l->stride_h);
     l->out.w = steps(b->at.w + border[1] + border[3], l->kernel_w, l->stride_w);
     if (!l->out.h || !l->out.w)
-        return unit_fail(b, u, "has a window of %dx%d, which does not fit into a map of %dx%d",
-                         l->kernel_h, l->kernel_w, b->at.h, b->at.w);
+        return unit_fail(b, u,
+                         "has a window of %dx%d, which does not fit into a map of %dx%d%s",
+                         l->kernel_h, l->kernel_w, b->at.h, b->at.w, size_hint(b));
     if (shape_size(l->out) > MAX_MAP)
         return unit_fail(b, u, "gives a map of %dx%dx%d; at most %d numbers can be converted",
                          l->out.h, l->out.w, l->out.c, MAX_MAP);
@@ -334,9 +341,9 @@ static int check_rows(struct builder *b, const struct unit *u, size_t found) {
                     b->k->path, u->name, found, b->at.c, chain);
     return fail(b->err,
                 "%s: dense '%s' has %zu rows but the feature map is %dx%dx%d = %zu: wrong "
-                "padding, wrong order, or other network (%s)",
-                b->k->path, u->name, found, b->at.c, b->at.h, b->at.w, shape_size(b->at),
-                chain);
+                "padding, wrong order, or other network (%s)%s",
+                b->k->path, u->name, found, b->at.c, b->at.h, b->at.w, shape_size(b->at), chain,
+                size_hint(b));
 }
 
 static int place_dense(struct builder *b, struct unit *u) {
@@ -598,14 +605,8 @@ int translate(struct keras *k, const struct keras_options *options, struct model
         goto out;
     b.at = m->input;
     b.flat = k->input_rank == 1;
-    if (place_all(&b)) {
-        const size_t used = strlen(err->message);
-        if (k->size_assumed)
-            snprintf(err->message + used, sizeof err->message - used,
-                     "; the file does not say the size of its images: --input HxWxC");
-        goto out;
-    }
-    if (check_end(&b) || fold_scales(b.rows, err) || place_diagonals(&b) || pack(&b))
+    if (place_all(&b) || check_end(&b) || fold_scales(b.rows, err) || place_diagonals(&b) ||
+        pack(&b))
         goto out;
     m->scale = (float)b.scale;
     m->offset = (float)b.offset;

@@ -382,8 +382,11 @@ class Keras:
         shape = case.keras_shape()
         if self.major < 2 or (self.major, self.minor) < (2, 4):
             model = self.get("Sequential")()
+            if case.lost_input:
+                model.add(self.get("InputLayer")(input_shape=shape))
             for i, row in enumerate(case.rows):
-                model.add(self.layer(row, case, {} if i else {"input_shape": shape}))
+                first = {} if i or case.lost_input else {"input_shape": shape}
+                model.add(self.layer(row, case, first))
             return model
         layers = [self.layer(row, case, {}) for row in case.rows]
         if case.attributes:
@@ -481,6 +484,7 @@ class Case:
         self.scale = get("scale", 1 / 255)           # what the model is fed: byte * scale
         self.channels_first = get("channels_first", False)
         self.functional = get("functional", False)
+        self.lost_input = get("lost_input", False)   # Keras 2.3 does not save an InputLayer
         self.attributes = get("attributes", ())      # names of the layers of a subclass
         self.frozen = get("frozen", ())
         self.policy = get("policy", None)            # dtype policy of Keras 3
@@ -999,8 +1003,11 @@ def standalone_cases(k):
                 Case(k, "weights", "D", rows, channels_first=True, flags=flags, **BIG),
                 Case(k, "model", "E", tiny(pool("max"))[:-2] + [flatten, dense(10)],
                      channels_first=True)]
+    lost = [Case(k, "lost_input", "E", lenet(2, 3, 8, 7, pad="valid"), shape=(32, 32, 1),
+                 lost_input=True, loads=False)]
     return [Case(k, "weights", "D", SMALL, **BIG),
-            Case(k, "model", "E", tiny(norm(), act("relu"), pool("max")), train=True)]
+            Case(k, "model", "E", tiny(norm(), act("relu"), pool("max")), train=True)] + (
+                lost if k == "keras23" else [])
 
 
 def cases_of(family):
