@@ -29,6 +29,7 @@ struct threads {
     int closing;
     threads_job *job;
     void *context;
+    int opened_on;         /* processor that threads_open ran on, or -1 */
     int started;           /* entries of member that have a thread */
     struct member *member; /* owned */
 };
@@ -81,10 +82,33 @@ int threads_available(void) {
     return count < 1 ? 1 : count > MAX_THREADS ? MAX_THREADS : (int)count;
 }
 
+/* Moves the calling thread to the number'th processor after `from` of those that it may use,
+   and leaves it free to go. A kernel that sees no common cache wakes a thread where it last
+   ran, so that a team which began on one processor would take turns there for many
+   milliseconds. */
+static void spread(int from, int number) {
+#ifdef __linux__
+    cpu_set_t all, one;
+    if (from < 0 || sched_getaffinity(0, sizeof all, &all) || CPU_COUNT(&all) < 2)
+        return;
+    int cpu = from;
+    for (int left = number % CPU_COUNT(&all); left > 0; left -= CPU_ISSET(cpu, &all) != 0)
+        cpu = (cpu + 1) % CPU_SETSIZE;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    if (!sched_setaffinity(0, sizeof one, &one))
+        sched_setaffinity(0, sizeof all, &all);
+#else
+    (void)from;
+    (void)number;
+#endif
+}
+
 static void *serve(void *argument) {
     const struct member *self = argument;
     struct threads *t = self->team;
     unsigned long seen = 0;
+    spread(t->opened_on, self->number);
     pthread_mutex_lock(&t->lock);
     for (;;) {
         while (!t->closing && t->round == seen)
@@ -113,6 +137,9 @@ int threads_open(struct threads **team, int count, struct lenet5_error *err) {
         free(t);
         return fail(err, "out of memory for %d threads", count);
     }
+#ifdef __linux__
+    t->opened_on = sched_getcpu();
+#endif
     pthread_mutex_init(&t->lock, NULL);
     pthread_cond_init(&t->work, NULL);
     pthread_cond_init(&t->done, NULL);

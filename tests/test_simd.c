@@ -90,7 +90,7 @@ static void tanh_range(const struct simd_set *set, uint32_t first, uint32_t last
 }
 
 static void tanh_of_set(const struct simd_set *set) {
-    static const float around[] = {0x1p-126f, 0.1733f, 0.2562f, 0.3466f, 0.5199f,
+    static const float around[] = {0x1p-126f, 0.0618f, 0.1733f, 0.3466f, 0.5199f,
                                    8.66f,     9.02f,   10.0f,   100.0f,  FLT_MAX};
     float special[64] = {INFINITY, -INFINITY, NAN, -NAN, 0.0f, -0.0f}, y[64];
     tanh_range(set, 0, to_bits(10.0f), 991);
