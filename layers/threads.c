@@ -26,10 +26,10 @@ struct threads {
     pthread_cond_t work, done;
     unsigned long round; /* counts jobs; a member that sees a new number has work */
     int members, busy;   /* of this job: who takes part, who has not finished */
+    int caller;          /* processor that began this job, or -1 where that is unknown */
     int closing;
     threads_job *job;
     void *context;
-    int opened_on;         /* processor that threads_open ran on, or -1 */
     int started;           /* entries of member that have a thread */
     struct member *member; /* owned */
 };
@@ -82,14 +82,21 @@ int threads_available(void) {
     return count < 1 ? 1 : count > MAX_THREADS ? MAX_THREADS : (int)count;
 }
 
+static int processor(void) {
+#ifdef __linux__
+    return sched_getcpu();
+#else
+    return -1;
+#endif
+}
+
 /* Moves the calling thread to the number'th processor after `from` of those that it may use,
    and leaves it free to go. A kernel that sees no common cache wakes a thread where it last
-   ran, so that a team which began on one processor would take turns there for many
-   milliseconds. */
-static void spread(int from, int number) {
+   ran: two that met on one processor would take turns there for many milliseconds. */
+static void leave(int from, int number) {
 #ifdef __linux__
     cpu_set_t all, one;
-    if (from < 0 || sched_getaffinity(0, sizeof all, &all) || CPU_COUNT(&all) < 2)
+    if (sched_getaffinity(0, sizeof all, &all) || CPU_COUNT(&all) < 2)
         return;
     int cpu = from;
     for (int left = number % CPU_COUNT(&all); left > 0; left -= CPU_ISSET(cpu, &all) != 0)
@@ -108,7 +115,6 @@ static void *serve(void *argument) {
     const struct member *self = argument;
     struct threads *t = self->team;
     unsigned long seen = 0;
-    spread(t->opened_on, self->number);
     pthread_mutex_lock(&t->lock);
     for (;;) {
         while (!t->closing && t->round == seen)
@@ -118,7 +124,10 @@ static void *serve(void *argument) {
         seen = t->round;
         if (self->number >= t->members)
             continue;
+        const int caller = t->caller;
         pthread_mutex_unlock(&t->lock);
+        if (caller >= 0 && caller == processor())
+            leave(caller, self->number);
         t->job(t->context, self->number);
         pthread_mutex_lock(&t->lock);
         if (!--t->busy)
@@ -137,9 +146,6 @@ int threads_open(struct threads **team, int count, struct lenet5_error *err) {
         free(t);
         return fail(err, "out of memory for %d threads", count);
     }
-#ifdef __linux__
-    t->opened_on = sched_getcpu();
-#endif
     pthread_mutex_init(&t->lock, NULL);
     pthread_cond_init(&t->work, NULL);
     pthread_cond_init(&t->done, NULL);
@@ -173,6 +179,7 @@ void threads_run(struct threads *t, int members, threads_job *job, void *context
         t->context = context;
         t->members = members;
         t->busy = members - 1;
+        t->caller = processor();
         t->round++;
         pthread_cond_broadcast(&t->work);
         pthread_mutex_unlock(&t->lock);
