@@ -12,9 +12,9 @@ on the device. Peers get what favours them: inputs that are floats already; for 
 and in fp16 channels_last; autotuning for torch.compile at 10,000 images. Figures are medians of
 runs of many calls in a row, timed by CUDA events (JAX: by the clock, waiting for the last).
 
-Writes FOLDER/bench_gpu.json (everything), bench_gpu.md (the table) and bench_gpu.svg (images/s
-against batch, by plot_gpu.py). Peers that are not installed are left out and named. Standard
-library only, but for what the peers themselves need. Exit 1 if a check of the bench failed.
+Writes FOLDER/bench_gpu.json (everything; plot_bench.py draws it) and bench_gpu.md (the table).
+Peers that are not installed are left out and named. Standard library only, but for what the
+peers themselves need. Exit 1 if a check of the bench failed.
 """
 import argparse
 import datetime
@@ -24,8 +24,6 @@ import pathlib
 import statistics
 import subprocess
 import sys
-
-import plot_gpu
 
 BATCHES = [1, 32, 256, 1024, 10000, 100000, 1000000]
 MACS, TANHS = 416520, 6508  # of an image, as the textbook counts
@@ -228,11 +226,15 @@ def table(result):
         yield f"| limit: {limit['limit']}, {limit['per_s']:.3g}/s | " + \
             " | ".join([""] * (len(columns) - 1) + [million(limit["images_per_s"])]) + " |"
     yield ""
-    yield f"{result['device']}, driver and power limit {result['driver']}, clock during our runs " \
-        f"{result['clock']}; {result['date']}. Peers start from floats, ours from bytes."
+    clock = f", clock {result['clock']}" if result["clock"] else ""
+    yield f"{result['device']}, driver and power limit {result['driver']}{clock}; " \
+        f"{result['date']}."
+    if any(not r["ours"] for r in result["times"]):
+        yield "Ours start from bytes, the others from floats."
+    yield ""
     for row in result["checks"]:
         if row.get("check") == "accuracy":
-            yield f"{row['backend']}, {pathlib.Path(row['network']).name}, images: " \
+            yield f"* `{row['backend']}`, weights {pathlib.Path(row['network']).name}, images " \
                 f"{pathlib.Path(row['images']).name}: largest error of a logit against float64 " \
                 f"{row['max_error']:.2g}, {row['predictions_differ']} of {row['n']:,} " \
                 "predictions differ."
@@ -241,12 +243,11 @@ def table(result):
 
 
 def write(result, folder):
-    """Everything so far into the three files; returns the table."""
+    """Everything so far into both files; returns the table."""
     folder.mkdir(parents=True, exist_ok=True)
     text = "\n".join(table(result)) + "\n"
     (folder / "bench_gpu.json").write_text(json.dumps(result, indent=1) + "\n")
     (folder / "bench_gpu.md").write_text(text)
-    (folder / "bench_gpu.svg").write_text(plot_gpu.plot(result))
     return text
 
 

@@ -5,17 +5,19 @@
     scripts/readme.py FOLDER...     what a folder holds decides what is replaced:
         eval.txt                                         by ./lenet5 --eval
         gpu_report.txt, gpu_compare.json                 by scripts/gpu_check.sh
-        bench_gpu.md, bench_gpu.svg                      by scripts/bench_gpu.py
+        bench_gpu.md, bench_gpu.json                     by scripts/bench_gpu.py
+        bench.json                                       by ./lenet5 --bench --json
         bench_cpu*.json                                  by scripts/bench_cpu.py --json
 
-Only the text between <!-- NAME:begin --> and <!-- NAME:end --> changes; the plot is copied
-beside the script that draws it. Standard library only.
+Only the text between <!-- NAME:begin --> and <!-- NAME:end --> changes, and the plots beside
+plot_bench.py, which draws them with matplotlib.
 """
 import json
 import pathlib
 import re
-import shutil
 import sys
+
+import plot_bench
 
 
 def die(sentence):
@@ -91,11 +93,33 @@ def gpu_check(folder):
                         *stage_rows(compare)]}
 
 
+def plot(path):
+    """Draws a file of measurements beside plot_bench.py; returns the line that shows it."""
+    target = pathlib.Path(plot_bench.__file__).with_name(path.stem + ".svg")
+    plot_bench.draw(json.loads(path.read_text()), str(target))
+    return f"![images/s against batch size](scripts/{target.name})"
+
+
 def bench_gpu(folder):
-    """The peers on the same card; the plot goes beside the script that draws it."""
-    shutil.copy(folder / "bench_gpu.svg", pathlib.Path(__file__).parent / "bench_gpu.svg")
+    """The peers on the same card."""
     return {"peers": [(folder / "bench_gpu.md").read_text().rstrip(), "",
-                      "![images/s against batch size](scripts/bench_gpu.svg)"]}
+                      plot(folder / "bench_gpu.json")]}
+
+
+def bench(folder):
+    """Latency and throughput of every backend, from host memory and back."""
+    result = json.loads((folder / "bench.json").read_text())
+    sizes = (1, 64, 4096, 65536)
+    lines = ["| backend | " + " | ".join(f"{n:,} at once" for n in sizes) + " |",
+             "|---|" + "---:|" * len(sizes)]
+    for name in dict.fromkeys(p["backend"] for p in result["points"]):
+        cells = {p["batch"]: f"{1e6 * p['median']:,.0f} µs, {p['batch'] / p['median']:,.0f}/s"
+                 for p in result["points"] if p["backend"] == name}
+        lines.append(f"| {name} | " + " | ".join(cells.get(n, "") for n in sizes) + " |")
+    pays = result["gpu_pays_from"]
+    machine = ", ".join(filter(None, [result["cpu"], result["gpu"]]))
+    return {"bench": [f"{machine}" + (f"; the GPU pays from batches of {pays}" if pays else ""),
+                      "", *lines, "", plot(folder / "bench.json")]}
 
 
 def cpu_rows(bench):
@@ -132,6 +156,8 @@ def main():
                 sections.update(gpu_check(folder))
             if (folder / "bench_gpu.md").exists():
                 sections.update(bench_gpu(folder))
+            if (folder / "bench.json").exists():
+                sections.update(bench(folder))
             cpus += [json.loads(f.read_text()) for f in sorted(folder.glob("bench_cpu*.json"))]
         except (OSError, ValueError, KeyError) as error:
             die(f"{folder}: {error}; the head of this file says what a folder holds")
