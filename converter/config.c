@@ -171,6 +171,30 @@ static int function_of_class(const char *type, const json_t *config, struct func
     return 0;
 }
 
+static int starts_module(const char *module, const char *package) {
+    const size_t length = strlen(package);
+    return !strncmp(module, package, length) && (!module[length] || module[length] == '.');
+}
+
+/* A class of somebody else's may have the name of one of Keras's and compute anything: since
+   2.12 Keras writes where each comes from. Before, only those that were registered show it, by
+   their class_name. Sets name to "mine>Dense" or "my_layers.Dense". */
+static int is_foreign(const json_t *object, char name[NAME_SIZE]) {
+    static const char *const own[] = {"keras", "tf_keras", "tensorflow.keras",
+                                      "tensorflow.python.keras"};
+    const char *module = get_text(object, "module"),
+               *registered = get_text(object, "registered_name");
+    if (strchr(registered, '>')) {
+        snprintf(name, NAME_SIZE, "%s", registered);
+        return 1;
+    }
+    snprintf(name, NAME_SIZE, "%s.%s", module, get_text(object, "class_name"));
+    for (size_t k = 0; k < sizeof own / sizeof *own; k++)
+        if (starts_module(module, own[k]))
+            return 0;
+    return *module != '\0';
+}
+
 /* An activation is a name, null, a function object, or an activation layer as an object. */
 static void read_function(struct reader *r, struct unit *u, const json_t *value) {
     const json_t *config = json_object_get(value, "config");
@@ -179,6 +203,11 @@ static void read_function(struct reader *r, struct unit *u, const json_t *value)
         return;
     if (!name && !strcmp(type, "function"))
         name = json_string_value(config);
+    char foreign[NAME_SIZE];
+    if (!name && is_foreign(value, foreign)) {
+        problem(r, u, "has the activation '%.30s'", foreign);
+        return;
+    }
     if (!name && !function_of_class(type, config, &u->function))
         return;
     name = name ? name : type;
@@ -311,6 +340,9 @@ static void read_batch_norm(struct reader *r, struct unit *u, const json_t *conf
     u->has[MEAN] = u->has[VARIANCE] = 1;
     if (json_array_size(axis) > 1)
         problem(r, u, "normalises %zu axes", json_array_size(axis));
+    const int mode = get_int(json_object_get(config, "mode"), 0);
+    if (mode) /* Keras 1: by the numbers of the batch, also at inference */
+        problem(r, u, "normalises in mode %d", mode);
 }
 
 static void read_rescaling(struct reader *r, struct unit *u, const json_t *config) {
@@ -513,6 +545,24 @@ static int ordinal(const json_t *list, size_t index) {
     return count;
 }
 
+/* Finds the class of a layer and reads it, or notes the problem. */
+static void read_class(struct reader *r, struct unit *u, const json_t *element) {
+    const char *type = get_text(element, "class_name");
+    char foreign[NAME_SIZE];
+    if (is_foreign(element, foreign)) {
+        problem(r, u, "is of class %.60s, which is not Keras's own", foreign);
+        return;
+    }
+    for (size_t k = 0; k < sizeof classes / sizeof *classes; k++)
+        if (!strcmp(classes[k].type, type)) {
+            classes[k].read(r, u, json_object_get(element, "config"));
+            return;
+        }
+    r->quantised |=
+        (type[0] == 'Q' && isupper((unsigned char)type[1])) || strstr(type, "Quantize");
+    problem(r, u, "is of class %.40s", *type ? type : "unknown");
+}
+
 static int read_layer(struct reader *r, const json_t *element, const char *group,
                       const char *place, struct lenet5_error *err) {
     const json_t *config = json_object_get(element, "config");
@@ -530,14 +580,7 @@ static int read_layer(struct reader *r, const json_t *element, const char *group
         r->quantised = 1;
         problem(r, u, "is quantised");
     }
-    for (size_t k = 0; k < sizeof classes / sizeof *classes; k++)
-        if (!strcmp(classes[k].type, type)) {
-            classes[k].read(r, u, config);
-            return 0;
-        }
-    r->quantised |=
-        (type[0] == 'Q' && isupper((unsigned char)type[1])) || strstr(type, "Quantize");
-    problem(r, u, "is of class %.40s", *type ? type : "unknown");
+    read_class(r, u, element);
     return 0;
 }
 
@@ -547,6 +590,12 @@ static int read_model(struct reader *r, const json_t *model, const char *group,
     const size_t count = json_array_size(list);
     const int first = r->k->count == 0;
     size_t order[MAX_UNITS];
+    char foreign[NAME_SIZE];
+    if (is_foreign(model, foreign))
+        return fail(err,
+                    "%s: the model is of class %s, which is not Keras's own; only Sequential "
+                    "and functional models can be converted",
+                    r->k->path, foreign);
     if (!count || count > MAX_UNITS || depth > MAX_DEPTH)
         return fail(err, "%s: the architecture holds %zu layers, %d models deep", r->k->path,
                     count, depth);

@@ -95,10 +95,11 @@ static int compare_places(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Names begin at multiples of 8; the first is the empty one. */
+/* Names begin at multiples of 8, behind the zeros of the one before: else it would be the end
+   of a longer name. The first is the empty one. */
 static size_t find_name(const char *heap, size_t size, const char *name) {
     for (size_t at = 8; at < size; at += 8)
-        if (!strcmp(heap + at, name))
+        if (!heap[at - 1] && !strcmp(heap + at, name))
             return at;
     return 0;
 }

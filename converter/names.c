@@ -53,17 +53,45 @@ static const struct {
     {"concatenate", "Concatenate"},
     {"multiply", "Multiply"},
     {"subtract", "Subtract"},
+    {"random_crop", "RandomCrop"},
 };
+
+/* The same for classes that join branches and whose names begin many others: only these as
+   Keras numbers them, "add", "average_1". */
+static const struct {
+    const char *stem, *type;
+} joints[] = {
+    {"add", "Add"},         {"average", "Average"}, {"dot", "Dot"},
+    {"maximum", "Maximum"}, {"minimum", "Minimum"},
+};
+
+static int is_numbered(const char *name, const char *stem) {
+    const size_t length = strlen(stem);
+    if (strncmp(name, stem, length))
+        return 0;
+    name += length;
+    return !*name || (*name == '_' && name[1] && !name[1 + strspn(name + 1, "0123456789")]);
+}
+
+/* The class that cannot be converted; NULL if the name betrays none. */
+static const char *strange_type(const char *name) {
+    for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++)
+        if (!strncmp(name, strangers[i].start, strlen(strangers[i].start)))
+            return strangers[i].type;
+    for (size_t i = 0; i < sizeof joints / sizeof *joints; i++)
+        if (is_numbered(name, joints[i].stem))
+            return joints[i].type;
+    return NULL;
+}
 
 int name_check(const struct keras *k, const struct unit *u, struct lenet5_error *err) {
     char name[NAME_SIZE];
     lower(u->name, name);
-    for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++)
-        if (!strncmp(name, strangers[i].start, strlen(strangers[i].start)))
-            return fail(err,
-                        "%s: layer %d '%s' is by its name of class %s, which cannot be "
-                        "converted",
-                        k->path, (int)(u - k->units) + 1, u->name, strangers[i].type);
+    const char *type = strange_type(name);
+    if (type)
+        return fail(err,
+                    "%s: layer %d '%s' is by its name of class %s, which cannot be converted",
+                    k->path, (int)(u - k->units) + 1, u->name, type);
     return 0;
 }
 
@@ -77,6 +105,8 @@ static const struct {
     enum kind kind;
     const char *type, *function;
 } hints[] = {
+    {"drop", KIND_NOTHING, "Dropout", NULL}, /* before what it stands behind: "pool1_drop" */
+    {"noise", KIND_NOTHING, "GaussianNoise", NULL},
     {"global_max", KIND_POOL, "GlobalMaxPooling2D", NULL},
     {"globalmax", KIND_POOL, "GlobalMaxPooling2D", NULL},
     {"gmp", KIND_POOL, "GlobalMaxPooling2D", NULL},
@@ -109,8 +139,6 @@ static const struct {
     {"act", KIND_ACTIVATION, "Activation", ""},
     {"flat", KIND_FLATTEN, "Flatten", NULL},
     {"reshape", KIND_NOTHING, "Reshape", NULL},
-    {"drop", KIND_NOTHING, "Dropout", NULL},
-    {"noise", KIND_NOTHING, "GaussianNoise", NULL},
     {"random", KIND_NOTHING, "RandomFlip", NULL},
     {"rescal", KIND_NOTHING, "Rescaling", NULL},
     {"identity", KIND_NOTHING, "Identity", NULL},
@@ -137,8 +165,8 @@ void name_read(struct unit *u, int major) {
     lower(u->name, name);
     while (h < count && !strstr(name, hints[h].part))
         h++;
-    if (is_subsampling(name) || (h < count && hints[h].kind == KIND_POOL)) {
-        make_pool(u, is_subsampling(name) ? "" : hints[h].type);
+    if (h < count ? hints[h].kind == KIND_POOL : is_subsampling(name)) {
+        make_pool(u, h < count ? hints[h].type : "");
         return;
     }
     if (h == count)

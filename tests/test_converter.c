@@ -1455,6 +1455,143 @@ static void test_fold_check_can_fail(void **state) {
     rows_free(&rows);
 }
 
+/* ---- what is not what its name says ------------------------------------------------------ */
+
+/* Classes of others that bear the names of Keras's, and its own from wherever they come. */
+static void test_foreign_classes(void **state) {
+    static const struct {
+        const char *from, *to, *sentence;
+    } cases[] = {
+        {"\"Flatten\", ", "\"Flatten\", \"registered_name\": \"mine>Flatten\", ",
+         "FILE: layer 3 'flatten' is of class mine>Flatten, which is not Keras's own"},
+        {"\"Flatten\", ", "\"Flatten\", \"module\": \"my.layers\", ",
+         "FILE: layer 3 'flatten' is of class my.layers.Flatten, which is not Keras's own"},
+        {"\"Flatten\", ", "\"Flatten\", \"module\": \"kerasish\", ",
+         "FILE: layer 3 'flatten' is of class kerasish.Flatten, which is not Keras's own"},
+        {"\"tanh\"",
+         "{\"class_name\": \"ReLU\", \"module\": null, \"config\": {}, \"registered_name\": "
+         "\"mine>ReLU\"}",
+         "FILE: layer 1 'conv2d' has the activation 'mine>ReLU'"},
+        {"\"Flatten\", ",
+         "\"Flatten\", \"module\": \"keras.layers\", \"registered_name\": null, ", NULL},
+        {"\"Flatten\", ",
+         "\"Flatten\", \"module\": \"tf_keras.src.layers\", \"registered_name\": \"Flatten\", ",
+         NULL},
+        {"\"Flatten\", ", "\"Flatten\", \"module\": \"tensorflow.python.keras.layers\", ",
+         NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *json = replaced(MODEL, cases[i].from, cases[i].to), sentence[512];
+        closed(h5_model(name_file("model.h5"), json));
+        free(json);
+        if (!cases[i].sentence) {
+            assert_int_equal(convert(NULL), 0);
+            release();
+            continue;
+        }
+        snprintf(sentence, sizeof sentence, "%s%s", cases[i].sentence, SUPPORTED);
+        refused(sentence);
+    }
+    char *json = replaced(MODEL, "\"Sequential\", ",
+                          "\"Sequential\", \"registered_name\": \"mine>Sequential\", ");
+    closed(h5_model(name_file("model.h5"), json));
+    free(json);
+    refused("FILE: the model is of class mine>Sequential, which is not Keras's own; only "
+            "Sequential and functional models can be converted");
+}
+
+/* Keras 1 could normalise by the batch at inference, too. */
+static void test_norm_mode(void **state) {
+    static const char NORM[] =
+        "{\"class_name\": \"BatchNormalization\", \"config\": {\"name\": \"norm\", \"axis\": "
+        "-1, \"mode\": 1, \"epsilon\": 0.001}}, {\"class_name\": \"Flatten\"";
+    char *json = replaced(MODEL, "{\"class_name\": \"Flatten\"", NORM), sentence[512];
+    (void)state;
+    closed(h5_model(name_file("model.h5"), json));
+    free(json);
+    snprintf(sentence, sizeof sentence, "FILE: layer 3 'norm' normalises in mode 1%s",
+             SUPPORTED);
+    refused(sentence);
+}
+
+/* Layers that join branches are no pooling by the sound of their names; others are. */
+static void test_joints(void **state) {
+    static const struct {
+        const char *name, *type;
+    } joints[] = {
+        {"add", "Add"},
+        {"average", "Average"},
+        {"average_12", "Average"},
+        {"maximum_1", "Maximum"},
+        {"minimum", "Minimum"},
+        {"dot_3", "Dot"},
+        {"multiply", "Multiply"},
+        {"subtract_1", "Subtract"},
+        {"concatenate", "Concatenate"},
+        {"random_crop", "RandomCrop"},
+    };
+    static const char *const pools[] = {"average_pooling2d_1", "average_1b", "average_"};
+    struct v3_layer layers[] = {
+        {"conv2d", {3, 3, 1, 2}}, {"", {0}}, {"dense", {2 * 13 * 13, 10}}, {NULL, {0}}};
+    (void)state;
+    for (size_t i = 0; i < sizeof joints / sizeof *joints; i++) {
+        char sentence[200];
+        layers[1].name = joints[i].name;
+        put_v3_layers(layers);
+        snprintf(sentence, sizeof sentence,
+                 "FILE: layer 2 '%s' is by its name of class %s, which cannot be converted",
+                 joints[i].name, joints[i].type);
+        refused(sentence);
+    }
+    for (size_t i = 0; i < sizeof pools / sizeof *pools; i++) {
+        layers[1].name = pools[i];
+        put_v3_layers(layers);
+        assert_int_equal(convert(NULL), 0);
+        assert_string_equal(summary(), "conv 2x26x26 tanh, average_pool 2x13x13, dense 10");
+        release();
+    }
+}
+
+/* What stands behind a pooling is not one itself. */
+static void test_names_of_dropout(void **state) {
+    static const char *const names[] = {"pool1_drop", "act_dropout", "s2_drop",
+                                        "max_pool_noise"};
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct unit u = {.kind = KIND_CONV};
+        snprintf(u.name, sizeof u.name, "%s", names[i]);
+        name_read(&u, 3);
+        assert_int_equal(u.kind, KIND_NOTHING);
+    }
+    struct unit u = {.name = "S2"};
+    name_read(&u, 3);
+    assert_int_equal(u.kind, KIND_POOL);
+}
+
+/* "re_lu" is also the end of a name that lies before it, 8 bytes behind its beginning. */
+static void test_links_within_names(void **state) {
+    static const char *const made[] = {"gaussianre_lu", "conv2d", "re_lu", "dense"};
+    enum { COUNT = sizeof made / sizeof *made };
+    struct names names;
+    struct h5 *h5;
+    char group[40];
+    (void)state;
+    const hid_t file = h5_create(name_file("links.h5"));
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(group, sizeof group, "layers/%s/vars", made[i]);
+        put_group(file, group);
+    }
+    closed(file);
+    assert_int_equal(h5_open(&h5, path, &err), 0);
+    assert_int_equal(h5_list(h5, "layers", &names, &err), 0);
+    assert_int_equal(h5_order_links(h5, "layers", &names), 1);
+    for (int i = 0; i < COUNT; i++)
+        assert_string_equal(names.item[i], made[i]);
+    names_free(&names);
+    h5_close(h5);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_strangers),
@@ -1488,6 +1625,11 @@ int main(void) {
         cmocka_unit_test(test_reorder_dense),
         cmocka_unit_test(test_fold),
         cmocka_unit_test(test_fold_check_can_fail),
+        cmocka_unit_test(test_foreign_classes),
+        cmocka_unit_test(test_norm_mode),
+        cmocka_unit_test(test_joints),
+        cmocka_unit_test(test_names_of_dropout),
+        cmocka_unit_test(test_links_within_names),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
