@@ -3,8 +3,9 @@
  * order.c - the order of units that came without a list of layers.
  *
  * In a .weights.h5 as Keras leaves it, the order in which its groups were made is the model's;
- * it is believed when the sizes agree with it. Else the units that own arrays are put into the
- * order that their sizes allow, and of the others only their number is kept.
+ * it is believed when the sizes agree with it. Else of the units without arrays only their
+ * number is kept, and the others stand by their names if their sizes allow that, else as their
+ * sizes do; this is noted.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "keras.h"
@@ -95,6 +96,21 @@ static void lose_empty_units(struct keras *k) {
     qsort(k->units, (size_t)k->count, sizeof *k->units, compare_places);
 }
 
+/* Convolutions begin at the images. Of two normalisations in a row one belongs elsewhere. */
+static int names_make_sense(const struct keras *k) {
+    const struct unit *previous = NULL;
+    int convs = 0;
+    for (int i = 0; i < k->count; i++) {
+        const struct unit *u = &k->units[i];
+        if (previous && previous->kind == KIND_SCALE && u->kind == KIND_SCALE)
+            return 0;
+        if (u->kind == KIND_CONV && !convs++ && unit_inputs(u) != 1 && unit_inputs(u) != 3)
+            return 0;
+        previous = u->preprocessing ? NULL : u;
+    }
+    return makes_sense(k);
+}
+
 static int has_producer(const struct keras *k, const struct unit *dense) {
     for (int i = 0; i < k->count; i++)
         if (k->units[i].kind == KIND_DENSE && &k->units[i] != dense &&
@@ -103,20 +119,33 @@ static int has_producer(const struct keras *k, const struct unit *dense) {
     return 0;
 }
 
-/* The unit that comes next behind one of that kind with so many outputs; -1 if none is left. */
+/* Would another that is not yet placed fit behind unit i? */
+static int has_consumer(const struct keras *k, const char *used, int i) {
+    for (int j = 0; j < k->count; j++)
+        if (j != i && !used[j] && k->units[j].kind == k->units[i].kind &&
+            unit_inputs(&k->units[j]) == (size_t)k->units[i].outputs)
+            return 1;
+    return 0;
+}
+
+/* The unit that comes next behind one of that kind with so many outputs: rather one that the
+   chain can go on from; -1 if none is left. */
 static int find_next(const struct keras *k, const char *used, enum kind kind, size_t outputs) {
-    int any = -1;
+    int any = -1, fits = -1;
     for (int i = 0; i < k->count; i++) {
         const struct unit *u = &k->units[i];
         if (used[i] || u->kind != kind)
             continue;
-        if (outputs             ? unit_inputs(u) == outputs
-            : kind == KIND_CONV ? unit_inputs(u) == 1 || unit_inputs(u) == 3
-                                : !has_producer(k, u))
-            return i;
         any = any < 0 ? i : any;
+        if (outputs             ? unit_inputs(u) != outputs
+            : kind == KIND_CONV ? unit_inputs(u) != 1 && unit_inputs(u) != 3
+                                : has_producer(k, u))
+            continue;
+        if (has_consumer(k, used, i))
+            return i;
+        fits = fits < 0 ? i : fits;
     }
-    return any;
+    return fits < 0 ? any : fits;
 }
 
 /* The scale layer with so many numbers that is not yet placed; -1 if there is none. */
@@ -159,10 +188,52 @@ static int order_by_size(struct keras *k, struct lenet5_error *err) {
     return 0;
 }
 
+/* ---- and say so -------------------------------------------------------------------------- */
+
+/* Could unit i stand where another one does? */
+static int has_twin(const struct keras *k, int i) {
+    const struct unit *u = &k->units[i];
+    for (int j = 0; j < k->count; j++) {
+        const struct unit *v = &k->units[j];
+        if (j != i && v->kind == u->kind && v->outputs == u->outputs &&
+            (u->kind == KIND_SCALE ? unit_scale_count(u) == unit_scale_count(v)
+                                   : unit_inputs(u) == unit_inputs(v)))
+            return 1;
+    }
+    return 0;
+}
+
+/* Notes the names of all units or of those with a twin, as many as there is room for. */
+static void note_names(struct keras *k, const char *what, int twins) {
+    char list[140] = "";
+    int count = 0;
+    for (int i = 0; i < k->count; i++) {
+        const size_t used = strlen(list);
+        if ((twins && !has_twin(k, i)) || !strcmp(list + used - (used >= 3 ? 3 : used), "..."))
+            continue;
+        if (used + 45 > sizeof list)
+            snprintf(list + used, sizeof list - used, ", ...");
+        else
+            snprintf(list + used, sizeof list - used, "%s%.35s", count ? ", " : "",
+                     k->units[i].name);
+        count++;
+    }
+    if (count > 1)
+        keras_note(k, "%s: %s", what, list);
+}
+
 int order_units(struct keras *k, struct lenet5_error *err) {
     if (k->ordered && makes_sense(k))
         return 0;
     k->ordered = 0;
     lose_empty_units(k);
-    return order_by_size(k, err);
+    const int named = names_make_sense(k);
+    if (!named && order_by_size(k, err))
+        return -1;
+    note_names(k,
+               named ? "the file does not tell the order of its layers; by their names"
+                     : "the file does not tell the order of its layers; by their sizes",
+               0);
+    note_names(k, "layers of one size stand in the order of their names", 1);
+    return 0;
 }

@@ -33,6 +33,7 @@ struct search {
     struct lenet5_error *err;
     int visits, count;
     int unordered;         /* some group does not tell in which order its links were made */
+    int lists, sorted;     /* groups with several others; those that go by the alphabet */
     struct holder *holder; /* owned */
 };
 
@@ -116,6 +117,22 @@ static int add_holder(struct search *s, const char *group) {
     return 0;
 }
 
+/* h5repack makes all groups anew, by the alphabet: then their order tells nothing. */
+static void look_whether_sorted(struct search *s, const struct names *names) {
+    const char *last = NULL;
+    int count = 0, sorted = 1;
+    for (size_t k = 0; k < names->count; k++) {
+        const char *name = names->item[k];
+        if (!strcmp(name, "vars") || is_state(name))
+            continue;
+        sorted &= !last || strcmp(last, name) < 0;
+        last = name;
+        count++;
+    }
+    s->lists += count > 1;
+    s->sorted += count > 1 && sorted;
+}
+
 /* Walks all groups below one, in the order in which they were made, else as people count. Hard
    links may form circles: depth and visits are bounded. */
 static int walk(struct search *s, const char *group, int depth) {
@@ -124,6 +141,7 @@ static int walk(struct search *s, const char *group, int depth) {
     if (h5_list(s->h5, group, &names, s->err))
         return -1;
     s->unordered |= names.count > 1 && !h5_order_links(s->h5, group, &names);
+    look_whether_sorted(s, &names);
     for (size_t k = 0; k < names.count && !rc; k++) {
         char path[PATH];
         const int length =
@@ -309,6 +327,12 @@ int v3_attach(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
 
 /* ---- without one ------------------------------------------------------------------------ */
 
+/* The attribute of a class of its own, as "bn1" or "batch_norm", names a batch normalisation.
+ */
+static int is_norm_by_name(const char *name) {
+    return strstr(name, "bn") || strstr(name, "batch");
+}
+
 /* What a group is by its arrays: a kernel of 4 or 2 dimensions and perhaps a bias, or the two
    to four vectors of a normalisation. */
 static int collect_arrays(struct keras *k, struct unit *u, struct h5 *h5,
@@ -332,6 +356,12 @@ static int collect_arrays(struct keras *k, struct unit *u, struct h5 *h5,
                     "%s: '%s' holds %zu arrays, the first of %d dimensions; only Conv2D, "
                     "Dense and BatchNormalization can be converted",
                     k->path, h->clean, count, rank);
+    if (count == 2 && !normalization && !h->listed && !is_norm_by_name(u->name))
+        return fail(err,
+                    "%s: '%s' holds two vectors, as LayerNormalization does, and its name does "
+                    "not say BatchNormalization; only Conv2D, Dense and BatchNormalization can "
+                    "be converted",
+                    k->path, h->clean);
     u->array[norms[count][0]] = u->array[KERNEL];
     memset(&u->array[KERNEL], 0, sizeof u->array[KERNEL]);
     u->kind = KIND_SCALE;
@@ -354,6 +384,7 @@ static int is_model(const struct search *s, const struct holder *h) {
 int v3_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
     struct search s;
     int rc = find_holders(&s, h5, err);
+    int empty = 0;
     k->ordered = !s.unordered;
     for (int i = 0; i < s.count && !rc; i++) {
         const struct holder *h = &s.holder[i];
@@ -367,7 +398,10 @@ int v3_collect(struct keras *k, struct h5 *h5, struct lenet5_error *err) {
         if (!rc)
             snprintf(u->place, sizeof u->place, "%.255s", h->clean);
         k->ordered &= h->listed;
+        empty |= !h->arrays;
     }
+    if (empty && s.lists == s.sorted) /* where all own arrays, their sizes tell enough */
+        k->ordered = 0;
     free(s.holder);
     return rc;
 }

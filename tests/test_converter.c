@@ -904,11 +904,11 @@ static void test_guesses(void **state) {
 
 /* A layer of a .weights.h5: a kernel and a bias, four vectors where there is one dimension, or
    nothing. */
-static void put_v3_layer(hid_t file, const char *name, const hsize_t *dims) {
+static void put_v3_group(hid_t file, const char *path_to, const hsize_t *dims) {
     static const char *const numbers[] = {"0", "1", "2", "3"};
     char group[100], set[120];
     int arrays = !dims[0] ? 0 : dims[1] ? 2 : 4;
-    snprintf(group, sizeof group, "layers/%s/vars", name);
+    snprintf(group, sizeof group, "%s/vars", path_to);
     put_group(file, group);
     for (int i = 0; i < arrays; i++) {
         snprintf(set, sizeof set, "%s/%s", group, numbers[i]);
@@ -919,6 +919,12 @@ static void put_v3_layer(hid_t file, const char *name, const hsize_t *dims) {
         else
             put_floats(file, set, DIMS(arrays == 4 ? dims[0] : dims[2] ? dims[3] : dims[1]));
     }
+}
+
+static void put_v3_layer(hid_t file, const char *name, const hsize_t *dims) {
+    char group[100];
+    snprintf(group, sizeof group, "layers/%s", name);
+    put_v3_group(file, group, dims);
 }
 
 struct v3_layer {
@@ -1592,6 +1598,143 @@ static void test_links_within_names(void **state) {
     h5_close(h5);
 }
 
+/* The layers of a class of its own: groups at the top, whose names are its attributes. */
+static void put_subclassed(const struct v3_layer *layers) {
+    const hid_t file = h5_create(name_file("own.weights.h5"));
+    for (; layers->name; layers++)
+        put_v3_group(file, layers->name, layers->dims);
+    closed(file);
+}
+
+/* The units that own arrays, in their order. */
+static const char *kernel_names(void) {
+    static char names[200];
+    names[0] = '\0';
+    for (int i = 0; i < k.count; i++)
+        if (k.units[i].outputs || k.units[i].kind == KIND_SCALE)
+            sprintf(names + strlen(names), "%s%s", *names ? " " : "", k.units[i].name);
+    return names;
+}
+
+/* An order that nothing tells is guessed, by the names and else by the sizes, and that is said.
+ */
+static void test_untold_order(void **state) {
+    static const struct {
+        struct v3_layer layers[8];
+        const char *order, *by, *twins;
+    } cases[] = {
+        {{{"fc1", {784, 84}}, {"fc2", {84, 84}}, {"fc3", {84, 84}}, {"out", {84, 10}}},
+         "fc1 fc2 fc3 out",
+         "by their names: fc1, fc2, fc3, out",
+         "in the order of their names: fc2, fc3"},
+        {{{"b", {84, 84}}, {"a", {84, 84}}, {"in", {784, 84}}, {"out", {84, 10}}},
+         "in a b out",
+         "by their sizes: in, a, b, out",
+         "in the order of their names: a, b"},
+        {{{"a", {784, 84}}, {"b", {84, 10}}, {"c", {84, 84}}}, /* c leads on to b */
+         "a c b",
+         "by their sizes: a, c, b",
+         NULL},
+        {{{"dense", {338, 10}}, {"last", {3, 3, 1, 2}}}, /* no convolution behind a dense one */
+         "last dense",
+         "by their sizes: last, dense",
+         NULL},
+        {{{"a", {3, 3, 2, 2}}, {"b", {3, 3, 1, 2}}, {"c", {288, 10}}},
+         "b a c",
+         "by their sizes: b, a, c",
+         NULL},
+        {{{"a", {3, 3, 1, 2}},
+          {"b", {3, 3, 2, 2}},
+          {"bn1", {2}},
+          {"bn2", {2}},
+          {"c", {288, 10}}},
+         "a bn1 b bn2 c",
+         "by their sizes: a, bn1, b, bn2, c",
+         "in the order of their names: bn1, bn2"},
+        {{{"a", {3, 3, 1, 2}}, {"bn", {2}}, {"c", {338, 10}}},
+         "a bn c",
+         "by their names: a, bn, c",
+         NULL},
+        {{{"bn", {2}}, {"conv", {3, 3, 1, 2}}, {"fc", {338, 10}}}, /* 2 numbers, 1 channel */
+         "conv bn fc",
+         "by their sizes: conv, bn, fc",
+         NULL},
+        {{{"a", {784, 84}}, {"b", {84, 84}}, {"bn", {10}}, {"c", {84, 10}}}, /* behind c */
+         "a b c bn",
+         "by their sizes: a, b, c, bn",
+         NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        put_subclassed(cases[i].layers);
+        if (convert(NULL))
+            fail_msg("case %zu: %s", i, err.message);
+        assert_string_equal(kernel_names(), cases[i].order);
+        if (!noted(cases[i].by) || (cases[i].twins && !noted(cases[i].twins)))
+            fail_msg("case %zu: no note '%s'", i, cases[i].by);
+        assert_int_equal(noted("in the order of their names"), cases[i].twins != NULL);
+        release();
+    }
+}
+
+/* The alphabet is no order of layers where some own no arrays: h5repack leaves it. */
+static void test_sorted_links(void **state) {
+    static const struct v3_layer
+        sorted[] = {{"average_pooling2d", {0}}, {"average_pooling2d_1", {0}},
+                    {"conv2d", {3, 3, 1, 2}},   {"conv2d_1", {3, 3, 2, 2}},
+                    {"dense", {2 * 5 * 5, 10}}, {NULL, {0}}},
+        made[] = {{"conv2d", {3, 3, 1, 2}},   {"average_pooling2d", {0}},
+                  {"conv2d_1", {3, 3, 2, 2}}, {"average_pooling2d_1", {0}},
+                  {"dense", {2 * 5 * 5, 10}}, {NULL, {0}}},
+        full[] = {{"conv2d", {3, 3, 1, 2}},
+                  {"conv2d_1", {3, 3, 2, 2}},
+                  {"dense", {2 * 24 * 24, 10}},
+                  {NULL, {0}}};
+    static const struct {
+        const struct v3_layer *layers;
+        int told;
+    } cases[] = {{sorted, 0}, {made, 1}, {full, 1}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        put_v3_layers(cases[i].layers);
+        if (convert(NULL))
+            fail_msg("case %zu: %s", i, err.message);
+        assert_int_equal(noted("the file does not tell the order"), !cases[i].told);
+        if (i < 2)
+            assert_string_equal(summary(), "conv 2x26x26 tanh, average_pool 2x13x13, conv "
+                                           "2x11x11 tanh, average_pool 2x5x5, dense 10");
+        release();
+    }
+}
+
+/* Two vectors in a class of its own may be a LayerNormalization's gamma and beta. */
+static void test_two_vectors(void **state) {
+    (void)state;
+    for (int named = 0; named < 2; named++) {
+        const char *group = named ? "my_bn" : "b_norm";
+        char set[40];
+        const hid_t file = h5_create(name_file("two.weights.h5"));
+        put_floats(file, "a/vars/0", DIMS(784, 84));
+        put_floats(file, "a/vars/1", DIMS(84));
+        snprintf(set, sizeof set, "%s/vars/0", group);
+        put_floats(file, set, DIMS(84));
+        snprintf(set, sizeof set, "%s/vars/1", group);
+        put_ones(file, set, 84);
+        put_floats(file, "out/vars/0", DIMS(84, 10));
+        put_floats(file, "out/vars/1", DIMS(10));
+        closed(file);
+        if (!named) {
+            refused("FILE: 'b_norm' holds two vectors, as LayerNormalization does, and its "
+                    "name does not say BatchNormalization; only Conv2D, Dense and "
+                    "BatchNormalization can be converted");
+            continue;
+        }
+        assert_int_equal(convert(NULL), 0);
+        assert_string_equal(kernel_names(), "a my_bn out");
+        release();
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_strangers),
@@ -1630,6 +1773,9 @@ int main(void) {
         cmocka_unit_test(test_joints),
         cmocka_unit_test(test_names_of_dropout),
         cmocka_unit_test(test_links_within_names),
+        cmocka_unit_test(test_untold_order),
+        cmocka_unit_test(test_sorted_links),
+        cmocka_unit_test(test_two_vectors),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
