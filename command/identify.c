@@ -4,8 +4,10 @@
  * open, and names the options that convert it with the best.
  *
  * A reading is tried on the blob, but its options are for the file. So the converter leaves
- * behind the file's version which options it was given, and how kernels and last map lay; what
- * a reading takes over from the blob keeps its option, or none.
+ * behind the file's version what the file leaves open ("act/pool/pad?": activation, kind of
+ * pooling, size and padding), which options it was given, and how kernels and last map lay;
+ * what a reading takes over from the blob keeps its option, or none. Where options found no
+ * room there, the named command is said to be incomplete.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "command.h"
@@ -40,7 +42,9 @@ struct reading {
 /* What the blob itself is. */
 struct given {
     const struct model *model;
-    const char *options; /* those of h5_to_blob that it records: "--flip --pool max" */
+    char options[TEXT]; /* those of h5_to_blob that it records: "--flip --pool max" */
+    int incomplete;     /* of others it records only that there were some */
+    int open_activation, open_pool, open_padding; /* may the options say otherwise? */
     int flip, chw;
     int activation, pool; /* of all its rows; AS_IS if there are none or several */
 };
@@ -56,12 +60,29 @@ static int is_pool(const struct layer *l) {
     return l->op == OP_AVERAGE_POOL || l->op == OP_MAX_POOL;
 }
 
+/* What the converter left behind the version, as keras.c writes it. */
+static void read_record(struct given *g, const struct model *m) {
+    const char *options = strstr(m->source_version, "--"),
+               *end = strchr(m->source_version, '?');
+    char *more;
+    char open[sizeof m->source_version] = "";
+    if (end && (!options || end < options))
+        snprintf(open, sizeof open, "%.*s", (int)(end - m->source_version), m->source_version);
+    g->open_activation = strstr(open, "act") != NULL;
+    g->open_pool = strstr(open, "pool") != NULL;
+    g->open_padding = strstr(open, "pad") != NULL;
+    g->incomplete = strstr(m->source_version, " ...") != NULL;
+    snprintf(g->options, sizeof g->options, "%s", options ? options : "");
+    more = strstr(g->options, " ...");
+    if (more)
+        *more = '\0';
+}
+
 static void look_at(struct given *g, const struct model *m) {
     int activations = 0, pools = 0;
     memset(g, 0, sizeof *g);
     g->model = m;
-    g->options = strstr(m->source_version, "--");
-    g->options = g->options ? g->options : "";
+    read_record(g, m);
     g->flip = strstr(g->options, "--flip") != NULL;
     g->chw = strstr(g->options, "--layout chw") != NULL;
     for (int k = 0; k < m->count; k++) {
@@ -221,15 +242,15 @@ static int is_sensible(const struct given *g, const struct reading *r) {
     double scale, offset;
     for (int k = 0; k < m->count; k++) {
         const struct layer *l = &m->layers[k];
-        open |= is_open_activation(l);
-        pools |= is_pool(l);
+        open |= g->open_activation && is_open_activation(l);
+        pools |= g->open_pool && is_pool(l);
         maps |= l->op == OP_DENSE && l->in.c > 1 && l->in.h * l->in.w > 1;
     }
     reading_scale(g, r, &scale, &offset);
     return (r->activation == AS_IS || (open && r->activation != g->activation)) &&
            (r->pool == AS_IS || (pools && r->pool != g->pool)) && (maps || r->chw == g->chw) &&
            (r->flip == g->flip || m->layers[0].op == OP_CONV) &&
-           (!r->wide || (offset != 0 && may_be_wide(m))) &&
+           (!r->wide || (offset != 0 && g->open_padding && may_be_wide(m))) &&
            /* a network that scales its bytes itself needs no other scaling */
            (r->scaling == AS_IS ? !r->invert : m->scaling_origin != ORIGIN_FILE);
 }
@@ -344,8 +365,9 @@ static void print_readings(const struct given *g, const struct reading *readings
                r->chw ? "chw" : "hwc", r->invert ? " inverted" : "",
                r->flip ? " kernels rotated" : "", r->wide ? " 32x32 valid" : "");
     }
-    printf("\nthe best of them: ./h5_to_blob %s OUT.bin %s\n", *source ? source : "FILE.h5",
-           reading_options(g, &readings[0], text));
+    printf("\nthe best of them%s: ./h5_to_blob %s OUT.bin %s\n",
+           g->incomplete ? " (and options of this blob that it has no room to record)" : "",
+           *source ? source : "FILE.h5", reading_options(g, &readings[0], text));
 }
 
 static json_t *readings_json(const struct given *g, const struct reading *readings, int count,
@@ -361,8 +383,9 @@ static json_t *readings_json(const struct given *g, const struct reading *readin
                             "layout", r->chw ? "chw" : "hwc", "invert", r->invert, "flip",
                             r->flip, "wide", r->wide, "options", reading_options(g, r, text)));
     }
-    return json_pack("{s:i, s:s, s:o, s:o}", "version", JSON_VERSION, "mode", "identify",
-                     "weights", json_name(weights), "readings", list);
+    return json_pack("{s:i, s:s, s:o, s:b, s:o}", "version", JSON_VERSION, "mode", "identify",
+                     "weights", json_name(weights), "complete", !g->incomplete, "readings",
+                     list);
 }
 
 /* Opens every data set at hand that the network can be fed with, in 28x28 and in 32x32. */
@@ -408,6 +431,16 @@ static int score_readings(const struct given *g, const struct options *o,
     return rc;
 }
 
+/* Results as text or JSON, the best first. */
+static int show_readings(const struct given *g, const struct options *o,
+                         const struct reading *readings, int count, struct lenet5_error *err) {
+    const int best = count < FINALISTS ? count : FINALISTS;
+    if (o->json)
+        return print_json(readings_json(g, readings, best, weights_path(o)), err);
+    print_readings(g, readings, best);
+    return 0;
+}
+
 int mode_identify(const struct options *o, struct lenet5_error *err) {
     const struct lenet5_options options = {o->backend, 0, o->threads};
     struct reading *readings = (struct reading *)calloc(MOST_READINGS, sizeof *readings);
@@ -415,7 +448,7 @@ int mode_identify(const struct options *o, struct lenet5_error *err) {
     struct lenet5 *net = NULL;
     struct model base;
     struct given given;
-    int rc = -1, count = 0, best = 0;
+    int rc = -1, count = 0;
 
     memset(sets, 0, sizeof sets);
     memset(wide, 0, sizeof wide);
@@ -433,12 +466,9 @@ int mode_identify(const struct options *o, struct lenet5_error *err) {
     }
     look_at(&given, &base);
     count = list_readings(&given, sets, readings);
-    best = count < FINALISTS ? count : FINALISTS;
     rc = score_readings(&given, o, readings, count, sets, wide, err);
-    if (!rc && o->json)
-        rc = print_json(readings_json(&given, readings, best, weights_path(o)), err);
-    else if (!rc)
-        print_readings(&given, readings, best);
+    if (!rc)
+        rc = show_readings(&given, o, readings, count, err);
 out:
     for (int k = 0; k < SET_COUNT; k++) {
         dataset_close(&sets[k]);

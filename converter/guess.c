@@ -52,14 +52,32 @@ static int insert_pools(struct keras *k, struct way way, const char *pool,
     return 0;
 }
 
-/* A padding layer's numbers are not in the file: it is taken for what keeps the size. */
+/* A padding layer's numbers are not in the file. */
+static void set_border(struct keras *k, int at, int border) {
+    struct unit *u = &k->units[at];
+    const struct unit *conv = u;
+    while (conv < k->units + k->count && conv->kind != KIND_CONV)
+        conv++;
+    for (int side = 0; border && side < 4; side++)
+        u->border[side] = border;
+    if (border)
+        keras_note(k, "'%.40s' pads with a border of %d, for with that the sizes fit", u->name,
+                   border);
+    else {
+        u->kind = KIND_NOTHING; /* the convolution's own */
+        if (conv < k->units + k->count)
+            keras_note(k, "'%.40s' adds %d rows and %d columns of zeros, which keeps the size",
+                       u->name, conv->window[0] - 1, conv->window[1] - 1);
+    }
+}
+
 static void set_paddings(struct keras *k, struct way way) {
     int conv = 0, padded = 0;
     for (int i = 0; i < k->count; i++) {
         struct unit *u = &k->units[i];
         if (u->kind == KIND_PADDING) {
-            u->kind = KIND_NOTHING;
-            padded = 1;
+            set_border(k, i, way.border);
+            padded = !way.border;
         } else if (u->kind == KIND_CONV) {
             u->stride[0] = u->stride[1] = conv < 31 && (way.strided & 1u << conv) ? 2 : 1;
             u->padding =
@@ -137,7 +155,7 @@ static int place_activation(struct keras *k, const struct keras_options *options
     const int open = is_norm(k, i + 1) && (!k->ordered || options->batchnorm);
     const char *reason = open ? reason_before(k, i) : NULL;
     const int before = options->batchnorm ? options->batchnorm == PLACE_BEFORE : reason != NULL;
-    if (open && !options->batchnorm && !k->norm_noted++)
+    if (open && !k->norm_open++ && !options->batchnorm)
         keras_note(k, "batch normalisation %s the activation%s%s (--batchnorm before|after)",
                    before ? "before" : "after", before ? ", " : "", before ? reason : "");
     if (open && before) {
@@ -172,26 +190,10 @@ static int set_activations(struct keras *k, const struct keras_options *options,
     return used;
 }
 
-/* The activation of all layers of which nothing else is known, and why; leaky relus get their
-   slope. */
-static int find_activation(struct keras *k, const struct keras_options *options, int maximum,
-                           struct function *assumed, const char **reason,
-                           struct lenet5_error *err) {
-    const int last = last_kernel(k);
-    const struct function *told = k->lost.function_known ? &k->lost.function : NULL;
-    const char *usual = maximum              ? ", as is usual with max pooling"
-                        : count_norms(k) > 0 ? ", as is usual with batch normalisation"
-                                             : "";
-    const char *name = options->activation ? options->activation : *usual ? "relu" : "tanh";
+/* Leaky relus get their slope; returns whether there are any. */
+static int set_slopes(struct keras *k, const struct keras_options *options,
+                      struct function *assumed) {
     int leaky = 0;
-    for (int i = 0; i < last && !told; i++)
-        if (k->units[i].function_known && k->units[i].function.activation != ACT_SOFTMAX)
-            told = &k->units[i].function;
-    if (keras_function(name, k->major, assumed))
-        return fail(err, "%s: the activation '%s' is not known", k->path, name);
-    *reason = options->activation || told ? "" : usual;
-    if (told && !options->activation)
-        *assumed = *told;
     for (int i = -1; i < k->count; i++) {
         struct function *f = i < 0 ? assumed : &k->units[i].function;
         if (f->activation != ACT_RELU || f->param[0] == 0)
@@ -201,6 +203,44 @@ static int find_activation(struct keras *k, const struct keras_options *options,
     }
     if (leaky && isnan(options->slope))
         keras_note(k, "leaky relu with Keras's default slope (--slope X)");
+    return leaky;
+}
+
+/* What activations have as parameters stands in no file of weights. */
+static void note_parameters(struct keras *k, const struct function *assumed) {
+    int relu = 0, elu = 0, hard = 0;
+    for (int i = -1; i < k->count; i++) {
+        const struct function *f = i < 0 ? assumed : &k->units[i].function;
+        const char *name = i < 0 ? activation_name(f->activation) : k->units[i].name;
+        const int told = i < 0 ? k->lost.function_known : k->units[i].function_known;
+        if (told && f->activation == ACT_RELU && !f->param[0] && f->param[2] > 6 && !relu++)
+            keras_note(k, "relu '%.40s' has no upper limit (max_value)", name);
+        if ((told || i < 0) && f->activation == ACT_ELU && !elu++)
+            keras_note(k, "elu '%.40s' has an alpha of 1", name);
+        if ((told || i < 0) && f->activation == ACT_HARD_SIGMOID && !k->major && !hard++)
+            keras_note(k, "hard sigmoid '%.40s' has Keras 2's slope of 0.2; Keras 3 has 1/6",
+                       name);
+    }
+}
+
+/* The activation of all layers of which nothing else is known, and why. */
+static int find_activation(struct keras *k, const struct keras_options *options, int maximum,
+                           struct function *assumed, const char **reason,
+                           struct lenet5_error *err) {
+    const int last = last_kernel(k);
+    const struct function *told = k->lost.function_known ? &k->lost.function : NULL;
+    const char *usual = maximum              ? ", as is usual with max pooling"
+                        : count_norms(k) > 0 ? ", as is usual with batch normalisation"
+                                             : "";
+    const char *name = options->activation ? options->activation : *usual ? "relu" : "tanh";
+    for (int i = 0; i < last && !told; i++)
+        if (k->units[i].function_known && k->units[i].function.activation != ACT_SOFTMAX)
+            told = &k->units[i].function;
+    if (keras_function(name, k->major, assumed))
+        return fail(err, "%s: the activation '%s' is not known", k->path, name);
+    *reason = options->activation || told ? "" : usual;
+    if (told && !options->activation)
+        *assumed = *told;
     return 0;
 }
 
@@ -406,38 +446,121 @@ static void note_strange(struct keras *k) {
         }
 }
 
+/* Makes all poolings complete; returns whether the kind of any was open, or -1. */
+static int set_pools(struct keras *k, struct search *s, struct way *way, int maximum,
+                     struct lenet5_error *err) {
+    const char *pool = maximum ? "MaxPooling2D" : "AveragePooling2D";
+    int told = *k->lost.global || k->lost.average_pools || k->lost.maximum_pools;
+    for (int i = 0; i < k->count; i++)
+        told |= k->units[i].kind == KIND_POOL && *k->units[i].type;
+    k->pools_known = pools_are_known(k);
+    int open = name_pools(k, pool);
+    if (*k->lost.global && insert_global(k, k->lost.global, err))
+        return -1;
+    const int global = has_global(k);
+    if (find_fit(k, s, pool, way, err))
+        return -1;
+    open |= way->pooled && !k->lost.average_pools && !k->lost.maximum_pools;
+    k->open |= first_of(k, KIND_CONV) && !first_of(k, KIND_PADDING) ? OPEN_PADDING : 0;
+    set_paddings(k, *way);
+    if (insert_pools(k, *way, pool, err) || insert_flatten(k, err))
+        return -1;
+    set_windows(k, *way);
+    if (open && !s->options->pool)
+        keras_note(k, "%s pooling, %dx%d (--pool average|max)", maximum ? "max" : "average",
+                   way->pool, way->pool);
+    open |= has_global(k) != global;
+    k->open |= open && !told ? OPEN_POOL : 0;
+    return open;
+}
+
+/* May `lenet5 --identify` change all activations that it can, as an option would? Not where a
+   name told one of them. */
+static void find_open(struct keras *k, int used) {
+    int told = k->lost.function_known;
+    for (int i = 0; i < k->count; i++) {
+        const enum activation a = k->units[i].function.activation;
+        told |=
+            k->units[i].function_known && (a == ACT_TANH || a == ACT_RELU || a == ACT_SIGMOID);
+    }
+    k->open |= used && !told ? OPEN_ACTIVATION : 0;
+}
+
+/* What an option says is right where it says the same as all names. */
+static int pools_agree(const struct keras *k, int maximum) {
+    for (int i = 0; i < k->count; i++)
+        if (k->units[i].kind == KIND_POOL && k->units[i].maximum != maximum)
+            return 0;
+    return first_of(k, KIND_POOL) != NULL;
+}
+
+static int activations_agree(const struct keras *k, enum activation activation) {
+    int found = 0;
+    for (int i = 0; i < last_kernel(k); i++) {
+        const enum activation a = k->units[i].function.activation;
+        found |= a == activation;
+        if (a != ACT_LINEAR && a != activation)
+            return 0;
+    }
+    return found;
+}
+
+/* An option that had nothing to say would be ignored in silence. */
+static int check_used(const struct keras *k, const struct keras_options *o, int pools,
+                      int activations, int slopes, struct lenet5_error *err) {
+    const struct {
+        int given, used;
+        const char *option, *what;
+    } all[] = {
+        {o->pool != 0, pools, "--pool", "kind of pooling"},
+        {o->activation != NULL, activations, "--activation", "activation"},
+        {o->batchnorm != 0, k->norm_open, "--batchnorm", "place of batch normalisation"},
+        {!isnan(o->epsilon), count_norms(k), "--epsilon", "epsilon of batch normalisation"},
+        {!isnan(o->slope), slopes, "--slope", "slope of a leaky relu"},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i].given && !all[i].used)
+            return fail(err,
+                        "%s leaves no %s open, there is nothing for %s to say; leave it out",
+                        k->path, all[i].what, all[i].option);
+    return 0;
+}
+
+static int check_paddings(const struct keras *k, const struct keras_options *options,
+                          struct lenet5_error *err) {
+    int convs = 0;
+    for (int i = 0; i < k->count; i++)
+        convs += k->units[i].kind == KIND_CONV;
+    if (options->padding_count > convs)
+        return fail(err, "%s has %d convolution%s, --padding says how %d are padded", k->path,
+                    convs, convs == 1 ? "" : "s", options->padding_count);
+    return 0;
+}
+
 int guess(struct keras *k, const struct keras_options *options, struct lenet5_error *err) {
     struct search s = {.k = k, .options = options};
     struct function assumed;
     struct way way;
     const char *reason = "";
     read_names(k);
-    if (k->layout > 'E' && order_units(k, err))
+    if ((k->layout > 'E' && order_units(k, err)) || check_paddings(k, options, err))
         return -1;
     note_strange(k);
     const int named = names_maximum(k);
     const int maximum = options->pool ? options->pool == OP_MAX_POOL : named;
-    const char *pool = maximum ? "MaxPooling2D" : "AveragePooling2D";
-    k->pools_known = pools_are_known(k);
-    int assumed_pools = name_pools(k, pool);
-    if (find_activation(k, options, named, &assumed, &reason, err) ||
-        (*k->lost.global && insert_global(k, k->lost.global, err)) ||
-        find_fit(k, &s, pool, &way, err))
+    if (find_activation(k, options, named, &assumed, &reason, err))
         return -1;
-    assumed_pools |= way.pooled && !k->lost.average_pools && !k->lost.maximum_pools;
-    set_paddings(k, way);
-    if (insert_pools(k, way, pool, err) || insert_flatten(k, err))
-        return -1;
-    set_windows(k, way);
-    if (assumed_pools && !options->pool)
-        keras_note(k, "%s pooling, %dx%d (--pool average|max)", maximum ? "max" : "average",
-                   way.pool, way.pool);
-    const int used = set_activations(k, options, &assumed, err);
-    if (used < 0)
+    const int slopes = set_slopes(k, options, &assumed);
+    const int pools = set_pools(k, &s, &way, maximum, err);
+    const int used = pools < 0 ? -1 : set_activations(k, options, &assumed, err);
+    if (used < 0 || check_used(k, options, pools || pools_agree(k, maximum),
+                               used || activations_agree(k, assumed.activation), slopes, err))
         return -1;
     if (used && !options->activation)
         keras_note(k, "activation %s%s after every layer but the last (--activation NAME)",
                    activation_name(assumed.activation), reason);
+    find_open(k, used);
+    note_parameters(k, &assumed);
     set_norms(k, options);
     set_orders(k, options);
     set_input(k, options, way.side);

@@ -63,7 +63,7 @@ static const struct option {
      &arguments.keras.dataset, 0},
     {"--json", NULL, "print what was done as JSON", FLAG, &arguments.json, 1},
     {"--dry-run", NULL, "write nothing; OUT.bin may be left out", FLAG, &arguments.dry_run, 1},
-    {"--quiet", NULL, "print nothing but errors", FLAG, &arguments.quiet, 1},
+    {"--quiet", NULL, "print no table; errors and --json remain", FLAG, &arguments.quiet, 1},
     {"--help", NULL, "print this", FLAG, &arguments.help, 1},
     {"--version", NULL, "print the version", FLAG, &arguments.version, 1},
 };
@@ -225,11 +225,11 @@ static int convert(void *context) {
     guard_release();
     if (!rc && output)
         rc = blob_write(&m, output, &err);
+    if (!rc && a->json && report_json(&k, &m, output, stdout))
+        rc = fail(&err, "cannot write the report: is the memory or the disk full?");
     if (rc)
         fprintf(stderr, "h5_to_blob: %s\n", err.message);
-    else if (a->json)
-        report_json(&k, &m, output, stdout);
-    else if (!a->quiet)
+    else if (!a->json && !a->quiet)
         report_text(&k, &m, output, stdout);
     keras_free(&k);
     blob_free(&m);

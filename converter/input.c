@@ -122,6 +122,8 @@ int input_shape(struct keras *k, const struct keras_options *options, struct sha
     const struct shape asked = options->input;
     if (k->architecture)
         find_vector(k);
+    if (k->input_rank == 1 && k->units[0].kind == KIND_RESHAPE)
+        unit_complete_target(&k->units[0], (size_t)k->input[0]);
     struct shape s = told_input(k, input_order(k));
     if (asked.c &&
         (conflicts(s.c, asked.c) || conflicts(s.h, asked.h) || conflicts(s.w, asked.w)))
@@ -161,16 +163,16 @@ enum origin input_scaling(struct keras *k, const struct keras_options *options, 
     double s = 1, t = 0;
     if (own)
         unit_scale(own, 0, &s, &t);
-    *scale = 1.0 / 255;
+    const int bytes = own && fabs(s) * 255 < 16;
+    *scale = bytes ? 1 : 1.0 / 255;
     *offset = 0;
     if (!isnan(options->scale) || !isnan(options->offset) || options->invert) {
         origin = ORIGIN_OPTION;
-        *scale = !isnan(options->scale) ? options->scale : own ? 1 : 1.0 / 255;
+        *scale = isnan(options->scale) ? *scale : options->scale;
         *offset = isnan(options->offset) ? 0 : options->offset;
-    } else if (own && fabs(s) * 255 < 16) {
+    } else if (bytes)
         origin = ORIGIN_FILE;
-        *scale = 1;
-    } else
+    else
         keras_note(k, "bytes are divided by 255 before they enter (--scale, --offset, "
                       "--invert)");
     if (options->invert) { /* 255 - byte is what enters */

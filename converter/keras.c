@@ -77,24 +77,21 @@ static int check_options(const struct keras *k, const struct keras_options *o,
     return 0;
 }
 
-/* Appends an option to the version; of those that find no room, that there were more. */
-__attribute__((format(printf, 2, 3))) static void add_option(struct model *m,
+enum { RECORD = 600 }; /* more than all options */
+
+/* Appends an option to what will stand behind the version. */
+__attribute__((format(printf, 2, 3))) static void add_option(char record[RECORD],
                                                              const char *format, ...) {
-    enum { SIZE = sizeof m->source_version, MORE = 4 };
-    char option[256], *text = m->source_version;
-    const size_t used = strlen(text);
+    const size_t used = strlen(record);
     va_list args;
     va_start(args, format);
-    vsnprintf(option, sizeof option, format, args);
+    if (used)
+        record[used] = ' ';
+    vsnprintf(record + used + (used > 0), RECORD - used - 1, format, args);
     va_end(args);
-    const char *gap = !used ? "" : strstr(text, "--") ? " " : ", ";
-    if (used + strlen(gap) + strlen(option) + MORE < SIZE)
-        snprintf(text + used, SIZE - used, "%s%s", gap, option);
-    else if (!strstr(text, " ..."))
-        snprintf(text + used, SIZE - used, " ...");
 }
 
-static void add_paddings(struct model *m, const struct keras_options *o) {
+static void add_paddings(char record[RECORD], const struct keras_options *o) {
     char list[200] = "";
     for (int i = 0; i < o->padding_count; i++) {
         const size_t used = strlen(list);
@@ -102,32 +99,67 @@ static void add_paddings(struct model *m, const struct keras_options *o) {
                  o->padding_same & 1u << i ? "same" : "valid");
     }
     if (*list)
-        add_option(m, "--padding %s", list);
+        add_option(record, "--padding %s", list);
 }
 
-/* Behind the version, the options that `lenet5 --identify` must repeat: how kernels and last
-   map lay, even where the file says it, and what was said of a file of weights only. */
+/* "act/pool/pad?": of which readings a file of weights leaves open. */
+static void add_open(char record[RECORD], const struct keras *k) {
+    static const char *const names[] = {"act", "pool", "pad"};
+    char list[20] = "";
+    for (int i = 0; i < 3; i++)
+        if (k->open & 1u << i) {
+            const size_t used = strlen(list);
+            snprintf(list + used, sizeof list - used, "%s%s", used ? "/" : "", names[i]);
+        }
+    if (*list)
+        add_option(record, "%s?", list);
+}
+
+/* Behind the version comes what was recorded; of what finds no room, that there was more. */
+static void append_record(struct model *m, const char *record) {
+    enum { SIZE = sizeof m->source_version };
+    static const char more[] = " ...";
+    char text[SIZE + RECORD];
+    snprintf(text, sizeof text, "%s%s%s", m->source_version,
+             *m->source_version && *record ? ", " : "", record);
+    size_t length = strlen(text);
+    if (length >= SIZE) { /* whole options only */
+        for (length = SIZE - sizeof more; length && strncmp(text + length, " --", 3);)
+            length--;
+        length = length ? length : SIZE - sizeof more;
+        memcpy(text + length, more, sizeof more);
+    }
+    snprintf(m->source_version, SIZE, "%.63s", text);
+}
+
+/* Behind the version, what `lenet5 --identify` must know: what may be read in another way, how
+   kernels and last map lay, even where the file says it, and what was said of a file of weights
+   only. */
 static void record_options(struct model *m, const struct keras *k,
                            const struct keras_options *o) {
+    char record[RECORD] = "";
+    add_open(record, k);
     if (k->flip || o->flip >= 0)
-        add_option(m, "--%s", k->flip ? "flip" : "no-flip");
+        add_option(record, "--%s", k->flip ? "flip" : "no-flip");
     if (k->flattened == ORDER_CHW || o->layout)
-        add_option(m, "--layout %s", k->flattened == ORDER_CHW ? "chw" : "hwc");
+        add_option(record, "--layout %s", k->flattened == ORDER_CHW ? "chw" : "hwc");
     if (o->activation)
-        add_option(m, "--activation %s", o->activation);
+        add_option(record, "--activation %s", o->activation);
     if (o->pool)
-        add_option(m, "--pool %s", o->pool == OP_MAX_POOL ? "max" : "average");
+        add_option(record, "--pool %s", o->pool == OP_MAX_POOL ? "max" : "average");
     if (o->input.c)
-        add_option(m, "--input %dx%dx%d", o->input.h, o->input.w, o->input.c);
-    add_paddings(m, o);
+        add_option(record, "--input %dx%d%s", o->input.h, o->input.w,
+                   o->input.c == 3 ? "x3" : "");
+    add_paddings(record, o);
     if (o->batchnorm)
-        add_option(m, "--batchnorm %s", o->batchnorm == PLACE_BEFORE ? "before" : "after");
+        add_option(record, "--batchnorm %s", o->batchnorm == PLACE_BEFORE ? "before" : "after");
     if (!isnan(o->epsilon))
-        add_option(m, "--epsilon %.9g", o->epsilon);
+        add_option(record, "--epsilon %.9g", o->epsilon);
     if (!isnan(o->slope))
-        add_option(m, "--slope %.9g", o->slope);
+        add_option(record, "--slope %.9g", o->slope);
     if (o->classes)
-        add_option(m, "--classes %d", o->classes);
+        add_option(record, "--classes %d", o->classes);
+    append_record(m, record);
 }
 
 /* Name and digest of the file; of a folder, those of its weights. */

@@ -42,9 +42,12 @@ enum kind {
 /* What an array is to its layer. For Rescaling, gamma is the scale and beta the offset. */
 enum role { KERNEL, BIAS, GAMMA, BETA, MEAN, VARIANCE, ROLE_END };
 
-enum padding { PADDING_VALID, PADDING_SAME, PADDING_FULL, PADDING_UNKNOWN };
+enum padding { PADDING_VALID, PADDING_SAME, PADDING_FULL };
 
 enum order { ORDER_UNKNOWN, ORDER_HWC, ORDER_CHW };
+
+/* Bits of what an option may say of the whole network at once, for no name tells it. */
+enum { OPEN_ACTIVATION = 1, OPEN_POOL = 2, OPEN_PADDING = 4 };
 
 struct function {
     enum activation activation;
@@ -130,7 +133,8 @@ struct keras {
     int ordered;      /* weights only: the units came in their order, none left out */
     int pools_known;  /* weights only: the pooling layers stand among the units */
     struct lost lost; /* what does not */
-    int norm_noted;   /* said where batch normalisation stands */
+    int norm_open;    /* where batch normalisation stands: said once */
+    unsigned open;    /* weights only: what `lenet5 --identify` may read in another way */
     int note_count;
     char notes[MAX_NOTES][240]; /* what was assumed, and the option that says otherwise */
 };
@@ -229,5 +233,7 @@ void unit_scale(const struct unit *u, size_t k, double *s, double *t);
 /* How many such numbers it has; 1 serves all channels. */
 size_t unit_scale_count(const struct unit *u);
 int unit_is_uniform(const struct unit *u);
+/* One side of the target shape of a Reshape may be -1: what remains of so many numbers. */
+void unit_complete_target(struct unit *u, size_t size);
 
 #endif

@@ -33,7 +33,7 @@ static const char *window_of(const struct unit *u, char text[60]) {
     const int *w = u->window, *s = u->stride;
     const int plain =
         u->kind == KIND_CONV ? s[0] == 1 && s[1] == 1 : s[0] == w[0] && s[1] == w[1];
-    static const char *const paddings[] = {"", " same", " full", ""};
+    static const char *const paddings[] = {"", " same", " full"};
     char stride[30] = "";
     text[0] = '\0';
     if (u->kind != KIND_CONV && u->kind != KIND_POOL)
@@ -135,6 +135,16 @@ static json_t *json_rows(const struct model *m) {
     return list;
 }
 
+/* JSON holds UTF-8 only; paths and what a user says may be anything. */
+static json_t *json_text(const char *text) {
+    char clean[4096];
+    if (!text)
+        return json_null();
+    snprintf(clean, sizeof clean, "%s", text);
+    clean_text(clean);
+    return json_string(clean);
+}
+
 int report_json(const struct keras *k, const struct model *m, const char *output, FILE *to) {
     static const char *const origins[] = {"assumed", "file", "option"};
     const char layout[2] = {k->layout, '\0'};
@@ -144,16 +154,17 @@ int report_json(const struct keras *k, const struct model *m, const char *output
     json_t *root = json_pack(
         "{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:[i,i,i], s:f, s:f, s:s, s:s, s:f, s:o, s:o, "
         "s:I, "
-        "s:o, s:s?}",
+        "s:o, s:o}",
         "version", 1, "source", m->source, "sha256", m->source_sha256, "layout", layout,
         "layout_name", layouts[k->layout - 'A'], "written_by", writer_of(k), "backend",
         k->backend, "input", m->input.h, m->input.w, m->input.c, "scale", (double)m->scale,
         "offset", (double)m->offset, "scaling_origin", origins[m->scaling_origin], "dataset",
         m->dataset, "accuracy", (double)m->accuracy, "layers", json_units(k), "rows",
         json_rows(m), "parameters", (json_int_t)total_parameters(k), "assumed", assumed,
-        "output", output);
+        "output", json_text(output));
     const int rc = root ? json_dumpf(root, to, JSON_INDENT(2)) : -1;
-    fputc('\n', to);
+    if (root)
+        fputc('\n', to);
     json_decref(root);
     return rc;
 }

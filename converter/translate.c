@@ -120,8 +120,9 @@ static int add_activation(struct builder *b, const struct unit *u) {
     /* Keras takes it over the last axis, which is that of the channels only if they are last */
     const int last_axis = b->flat || b->order != ORDER_CHW || u->axis; /* that one is checked */
     if (f->activation == ACT_SOFTMAX && (b->at.h * b->at.w != 1 || !last_axis))
-        return unit_fail(b, u, "takes a softmax over a %dx%dx%d map; only over a vector",
-                         b->at.h, b->at.w, b->at.c);
+        return unit_fail(b, u, "takes a softmax over a %s%dx%dx%d map; only over %s",
+                         b->flat ? "flattened " : "", b->at.h, b->at.w, b->at.c,
+                         b->flat ? "the outputs of a dense layer" : "a vector");
     if (!last || last->row.activation != ACT_LINEAR || f->activation == ACT_SOFTMAX) {
         last = add_row(b, u, OP_ACTIVATION, b->at);
         if (!last)
@@ -434,24 +435,11 @@ static int place_flatten(struct builder *b, struct unit *u) {
     return 0;
 }
 
-/* One side of a target shape may be -1: what remains. */
-static void complete_target(struct unit *u, size_t size) {
-    long long known = 1;
-    int *open = NULL;
-    for (int k = 0; k < u->target_rank; k++)
-        if (u->target[k] == -1)
-            open = &u->target[k];
-        else
-            known *= u->target[k];
-    if (open && known > 0)
-        *open = (int)((long long)size / known);
-}
-
 /* A Reshape is harmless when it changes the view and not the order: to a vector, or back to the
    map that it was. */
 static int place_reshape(struct builder *b, struct unit *u) {
     const int *t = u->target, rank = u->target_rank;
-    complete_target(u, shape_size(b->at));
+    unit_complete_target(u, shape_size(b->at));
     const struct shape hwc = {rank == 3 ? t[2] : 1, t[0], t[1]}, chw = {t[0], t[1], t[2]};
     if (flush_border(b, u))
         return -1;

@@ -97,6 +97,18 @@ size_t unit_scale_count(const struct unit *u) {
     return count;
 }
 
+void unit_complete_target(struct unit *u, size_t size) {
+    long long known = 1;
+    int *open = NULL;
+    for (int k = 0; k < u->target_rank; k++)
+        if (u->target[k] == -1)
+            open = &u->target[k];
+        else
+            known *= u->target[k];
+    if (open && known > 0)
+        *open = (int)((long long)size / known);
+}
+
 int unit_is_uniform(const struct unit *u) {
     double s, t, s0, t0;
     unit_scale(u, 0, &s0, &t0);

@@ -30,9 +30,11 @@ static size_t simulate(const struct keras *k, struct way way, int height, int wi
         const struct unit *u = &k->units[i];
         if (u->kind == KIND_DENSE)
             break;
-        if (u->kind == KIND_PADDING)
-            padded = 1;
-        else if (u->kind == KIND_POOL) {
+        if (u->kind == KIND_PADDING) {
+            padded = !way.border;
+            h += 2 * way.border;
+            w += 2 * way.border;
+        } else if (u->kind == KIND_POOL) {
             h = u->global ? 1 : pooled_side(way, h);
             w = u->global ? 1 : pooled_side(way, w);
         } else if (u->kind == KIND_CONV) {
@@ -145,7 +147,8 @@ static void try_pools(struct search *s, struct way way, int every) {
 /* Whoever builds on 5x5 windows may have followed LeNet-5 to 32x32; others take the images of
    the data sets as they are. */
 static void try_sides(struct search *s, struct way way) {
-    const int convs = count_kind(s->k, KIND_CONV), first = way.side, second = 60 - first;
+    const int convs = count_kind(s->k, KIND_CONV), first = way.side,
+              second = s->options->input.c ? first : 60 - first; /* --input leaves no choice */
     for (int step = 0; step < 4 && s->count < 2; step++) {
         const int every = s->lenet ? step / 2 : step % 2;
         way.side = (s->lenet ? step % 2 : step / 2) ? second : first;
@@ -162,7 +165,7 @@ struct way find_way(struct search *s) {
     const int convs = count_kind(s->k, KIND_CONV);
     const struct unit *dense = first_of(s->k, KIND_DENSE), *conv = first_of(s->k, KIND_CONV),
                       *last = last_of(s->k, KIND_CONV);
-    struct way way = {conv && unit_inputs(conv) == 3 ? 32 : 28, 1, 0, 0, 2, 2};
+    struct way way = {conv && unit_inputs(conv) == 3 ? 32 : 28, 1, 0, 0, 2, 2, 0};
     s->lenet = conv && conv->window[0] == 5;
     s->all = (1u << (convs < 31 ? convs : 31)) - 1;
     s->want = dense ? unit_inputs(dense) : last ? (size_t)last->outputs : 0;
@@ -170,13 +173,15 @@ struct way find_way(struct search *s) {
     way.pooled = s->k->pools_known ? 0 : s->all;
     const struct way likely = way;
     const int others = s->k->pools_known && first_of(s->k, KIND_POOL);
-    for (int i = 0; i < (others ? 3 : 1) && !s->count; i++) {
-        way.pool = windows[i][0];
-        way.step = windows[i][1];
-        try_sides(s, way);
-    }
+    const int padded = first_of(s->k, KIND_PADDING) != NULL; /* Keras's default is 1 */
+    for (int i = 0; i < (others ? 3 : 1); i++)
+        for (way.border = 0; way.border <= padded && !s->count; way.border++) {
+            way.pool = windows[i][0];
+            way.step = windows[i][1];
+            try_sides(s, way);
+        }
     way = likely;
-    if (s->k->pools_known && convs <= MAX_STRIDED && !first_of(s->k, KIND_PADDING))
+    if (s->k->pools_known && convs <= MAX_STRIDED && !padded)
         for (way.strided = 1; !s->count && way.strided <= s->all; way.strided++)
             try_sides(s, way);
     return s->count ? s->found[0] : likely;

@@ -12,6 +12,7 @@ struct way {
     int side;
     unsigned same, pooled, strided;
     int pool, step; /* window and stride of the poolings */
+    int border;     /* of ZeroPadding2D layers; 0 is what keeps the size */
 };
 
 /* Everything that is tried, the likely first. */

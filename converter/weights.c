@@ -46,6 +46,7 @@ static int find_writer(struct keras *k, struct h5 *h5, struct lenet5_error *err)
         if (backend && !*k->backend)
             snprintf(k->backend, sizeof k->backend, "%s", backend);
         free(backend);
+        clean_text(k->backend);
     }
     return 0;
 }
@@ -110,6 +111,22 @@ static int find_letter(const struct keras *k, struct h5 *h5, char container,
     return letter ? letter : fail_unknown(k, top, err);
 }
 
+/* Keras 3 (but not 3.0) leaves layers' names at the groups of their arrays; no version stands
+   in a .weights.h5. */
+static int is_of_keras3(struct h5 *h5, const char *group) {
+    struct names names;
+    char vars[300];
+    int found = 0;
+    if (!is_group(h5, group) || h5_list(h5, group, &names, NULL))
+        return 0;
+    for (size_t i = 0; i < names.count && !found; i++) {
+        snprintf(vars, sizeof vars, "%s/%.250s/vars", group, names.item[i]);
+        found = is_group(h5, vars) && h5_has(h5, vars, "name");
+    }
+    names_free(&names);
+    return found;
+}
+
 int weights_find_layout(struct keras *k, struct h5 *h5, char container,
                         struct lenet5_error *err) {
     struct names top;
@@ -123,6 +140,8 @@ int weights_find_layout(struct keras *k, struct h5 *h5, char container,
     if (letter < 0)
         return -1;
     k->layout = (char)letter;
+    if (letter == 'F' && is_of_keras3(h5, "layers"))
+        k->major = 3;
     /* Theano rotates its kernels; before Keras 2 it was the usual backend */
     k->theano = *k->backend ? !strcmp(k->backend, "theano") : letter <= 'C';
     return 0;

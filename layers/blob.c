@@ -444,13 +444,35 @@ static int write_file(int fd, const uint8_t *bytes, size_t size) {
     return fsync(fd);
 }
 
+/* Writes a file of a name made from temporary, and reads it back; on failure none is left. */
+static int write_temporary(char *temporary, const char *path, const uint8_t *bytes, size_t size,
+                           mode_t mode, struct lenet5_error *err) {
+    uint8_t *back = NULL;
+    size_t back_size;
+    int rc = -1;
+    const int fd = mkstemp(temporary);
+    if (fd < 0)
+        return fail(err, "%s: cannot write beside it: %s", path, strerror(errno));
+    if (fchmod(fd, mode) || write_file(fd, bytes, size))
+        fail(err, "%s: cannot write: %s", path, strerror(errno));
+    else if (!read_file(temporary, &back, &back_size, err))
+        rc = back_size == size && !memcmp(back, bytes, size)
+                 ? 0
+                 : fail(err, "%s: what was read back differs from what was written", path);
+    close(fd);
+    if (rc)
+        unlink(temporary);
+    free(back);
+    return rc;
+}
+
 int blob_write(const struct model *m, const char *path, struct lenet5_error *err) {
     const mode_t mask = umask(0);
     const size_t length = strlen(path) + sizeof ".XXXXXX";
     char *temporary = NULL;
-    uint8_t *bytes = NULL, *back = NULL;
-    size_t size, back_size;
-    int fd = -1, rc = -1;
+    uint8_t *bytes = NULL;
+    size_t size;
+    int rc = -1;
     struct model check;
     struct stat there;
 
@@ -467,32 +489,14 @@ int blob_write(const struct model *m, const char *path, struct lenet5_error *err
     if (blob_parse(&check, bytes, size, path, err))
         goto out;
     blob_free(&check);
-    if ((fd = mkstemp(temporary)) < 0) {
-        fail(err, "%s: cannot write beside it: %s", path, strerror(errno));
+    if (write_temporary(temporary, path, bytes, size, 0666 & ~mask, err))
         goto out;
-    }
-    if (fchmod(fd, 0666 & ~mask) || write_file(fd, bytes, size)) {
-        fail(err, "%s: cannot write: %s", path, strerror(errno));
-        goto out;
-    }
-    if (read_file(temporary, &back, &back_size, err))
-        goto out;
-    if (back_size != size || memcmp(back, bytes, size)) {
-        fail(err, "%s: what was read back differs from what was written", path);
-        goto out;
-    }
-    if (rename(temporary, path)) {
+    rc = rename(temporary, path);
+    if (rc) {
         fail(err, "%s: cannot rename %s to it: %s", path, temporary, strerror(errno));
-        goto out;
+        unlink(temporary);
     }
-    rc = 0;
 out:
-    if (fd >= 0) {
-        close(fd);
-        if (rc)
-            unlink(temporary);
-    }
-    free(back);
     free(bytes);
     free(temporary);
     return rc;

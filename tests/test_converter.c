@@ -727,7 +727,7 @@ static void test_assumptions(void **state) {
     assert_true(m.scale == 1.0f / 255 && m.offset == 0);
     assert_int_equal(m.scaling_origin, ORIGIN_ASSUMED);
     assert_string_equal(m.source, "weights.h5");
-    assert_string_equal(m.source_version, "Keras 2.15.0");
+    assert_string_equal(m.source_version, "Keras 2.15.0, act/pad?");
     assert_int_equal(strlen(m.source_sha256), 64);
     assert_true(noted("images of 28x28 and padding valid, which give the 338 inputs"));
     assert_true(noted("activation tanh"));
@@ -784,21 +784,22 @@ static void test_recorded_options(void **state) {
     o.input = (struct shape){1, 28, 28};
     assert_int_equal(convert(&o), 0);
     assert_string_equal(m.source_version,
-                        "Keras 2.15.0, --flip --layout chw --input 28x28x1 ...");
+                        "Keras 2.15.0, act/pad? --flip --layout chw --input 28x28 ...");
     release();
     keras_options_init(&o);
     o.padding_count = 1;
-    o.pool = OP_MAX_POOL;
+    o.pool = OP_AVERAGE_POOL;
     o.flip = 0;
     assert_int_equal(convert(&o), 0);
-    assert_string_equal(m.source_version, "Keras 2.15.0, --no-flip --pool max --padding valid");
+    assert_string_equal(m.source_version,
+                        "Keras 2.15.0, act/pad? --no-flip --pool average --padding valid");
     release();
     hid_t file = h5_weights(name_file("weights.h5")); /* Theano rotates without being asked */
     H5Adelete(file, "backend");
     put_text(file, "/", "backend", "theano");
     closed(file);
     assert_int_equal(convert(NULL), 0);
-    assert_string_equal(m.source_version, "Keras 2.15.0, --flip");
+    assert_string_equal(m.source_version, "Keras 2.15.0, act/pad? --flip");
     release();
 }
 
@@ -1735,6 +1736,238 @@ static void test_two_vectors(void **state) {
     }
 }
 
+/* ---- what is assumed is said; what is said is used -------------------------------------- */
+
+/* MODEL with a layer before its convolution. */
+static void put_first(const char *layer) {
+    char text[600];
+    snprintf(text, sizeof text, "%s, {\"class_name\": \"Conv2D\"", layer);
+    char *json = replaced(MODEL, "{\"class_name\": \"Conv2D\"", text);
+    closed(h5_model(name_file("model.h5"), json));
+    free(json);
+}
+
+/* --invert and --offset say nothing about the scale, so it stays what it is without them. */
+static void test_options_beside_rescaling(void **state) {
+    static const struct {
+        const char *scale;
+        double plain;
+    } cases[] = {{"2.0", 2.0 / 255}, {"0.00392156862745098", 1.0 / 255}};
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct keras_options o;
+        char layer[200];
+        snprintf(layer, sizeof layer,
+                 "{\"class_name\": \"Rescaling\", \"config\": {\"name\": \"rescaling\", "
+                 "\"scale\": %s, \"offset\": 0.0}}",
+                 cases[i].scale);
+        put_first(layer);
+        keras_options_init(&o);
+        assert_int_equal(convert(NULL), 0);
+        assert_true(fabs((double)m.scale - cases[i].plain) < 1e-9);
+        release();
+        o.offset = 0;
+        assert_int_equal(convert(&o), 0);
+        assert_true(fabs((double)m.scale - cases[i].plain) < 1e-9 && m.offset == 0);
+        release();
+        o.invert = 1;
+        assert_int_equal(convert(&o), 0);
+        assert_true(fabs((double)m.scale + cases[i].plain) < 1e-9);
+        assert_true(fabs((double)m.offset - 255 * cases[i].plain) < 1e-6);
+        release();
+    }
+}
+
+/* Parameters of activations are in no file of weights. */
+static void test_parameters_of_activations(void **state) {
+    static const struct v3_layer layers[] = {
+        {"conv2d", {3, 3, 1, 2}},     {"re_lu", {0}},   {"max_pooling2d", {0}},
+        {"conv2d_1", {4, 4, 2, 2}},   {"elu", {0}},     {"flatten", {0}},
+        {"dense", {2 * 10 * 10, 10}}, {"re_lu_1", {0}}, {"dense_1", {10, 10}},
+        {"hard_sigmoid", {0}},        {NULL, {0}}};
+    static const char *const notes[] = {"relu 're_lu' has no upper limit (max_value)",
+                                        "elu 'elu' has an alpha of 1"};
+    (void)state;
+    put_v3_layers(layers);
+    for (int keras3 = 0; keras3 < 2; keras3++) {
+        assert_int_equal(convert(NULL), 0);
+        for (int i = 0; i < 2; i++)
+            assert_true(noted(notes[i]));
+        assert_false(noted("re_lu_1"));
+        assert_int_equal(noted("hard sigmoid 'hard_sigmoid' has Keras 2's slope of 0.2; Keras "
+                               "3 has 1/6"),
+                         !keras3);
+        assert_true(m.layers[m.count - 1].param[0] == (keras3 ? 1.0f / 6 : 0.2f));
+        release();
+        const hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+        if (!keras3)
+            put_text(file, "layers/flatten/vars", "name", "flatten");
+        closed(file);
+    }
+}
+
+/* The border of a ZeroPadding2D is told by the sizes at best, and said. */
+static void test_zero_paddings(void **state) {
+    static const struct {
+        struct v3_layer layers[6];
+        const char *summary, *note;
+    } cases[] = {
+        {{{"zero_padding2d", {0}},
+          {"conv2d", {5, 5, 1, 2}},
+          {"average_pooling2d", {0}},
+          {"flatten", {0}},
+          {"dense", {2 * 14 * 14, 10}}},
+         "conv 2x28x28 border 2 tanh, average_pool 2x14x14, dense 10",
+         "'zero_padding2d' adds 4 rows and 4 columns of zeros, which keeps the size"},
+        {{{"zero_padding2d", {0}},
+          {"conv2d", {5, 5, 1, 2}},
+          {"average_pooling2d", {0}},
+          {"flatten", {0}},
+          {"dense", {2 * 13 * 13, 10}}},
+         "conv 2x26x26 border 1 tanh, average_pool 2x13x13, dense 10",
+         "'zero_padding2d' pads with a border of 1, for with that the sizes fit"},
+    };
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        put_v3_layers(cases[i].layers);
+        assert_int_equal(convert(NULL), 0);
+        assert_string_equal(summary(), cases[i].summary);
+        assert_true(noted(cases[i].note));
+        assert_null(strstr(m.source_version, "pad")); /* 32x32 would be padded, too */
+        release();
+    }
+}
+
+/* Options that a file leaves nothing to say are refused, not ignored and recorded. */
+static void test_unused_options(void **state) {
+    static const struct v3_layer named[] = {{"conv2d", {3, 3, 1, 2}},     {"re_lu", {0}},
+                                            {"max_pooling2d", {0}},       {"flatten", {0}},
+                                            {"dense", {2 * 13 * 13, 10}}, {NULL, {0}}};
+    static const struct v3_layer norms[] = {{"conv2d", {3, 3, 1, 2}},
+                                            {"batch_normalization", {2}},
+                                            {"activation", {0}},
+                                            {"max_pooling2d", {0}},
+                                            {"flatten", {0}},
+                                            {"dense", {2 * 13 * 13, 10}},
+                                            {NULL, {0}}};
+    struct keras_options o;
+    (void)state;
+    put_v3_layers(named);
+    keras_options_init(&o);
+    o.pool = OP_AVERAGE_POOL;
+    refused_with(&o, "FILE leaves no kind of pooling open, there is nothing for --pool to say; "
+                     "leave it out");
+    o.pool = OP_MAX_POOL; /* the same as the name says */
+    assert_int_equal(convert(&o), 0);
+    release();
+    o.activation = "tanh";
+    refused_with(&o, "FILE leaves no activation open, there is nothing for --activation to "
+                     "say; leave it out");
+    o.activation = "relu";
+    o.slope = 0.1;
+    refused_with(&o, "FILE leaves no slope of a leaky relu open, there is nothing for --slope "
+                     "to say; leave it out");
+    keras_options_init(&o);
+    o.epsilon = 0.1;
+    refused_with(&o, "FILE leaves no epsilon of batch normalisation open, there is nothing for "
+                     "--epsilon to say; leave it out");
+    keras_options_init(&o);
+    o.padding_count = 3;
+    refused_with(&o, "FILE has 1 convolution, --padding says how 3 are padded");
+    put_v3_layers(norms);
+    keras_options_init(&o);
+    o.batchnorm = PLACE_AFTER;
+    refused_with(&o, "FILE leaves no place of batch normalisation open, there is nothing for "
+                     "--batchnorm to say; leave it out");
+}
+
+/* The readings that a file leaves open stand behind the version, for lenet5 --identify. */
+static void test_open_readings(void **state) {
+    static const struct {
+        const char *activation, *pool, *open;
+    } cases[] = {{"a1", "S2", "act/pool/pad?"},
+                 {"tanh", "S2", "pool/pad?"},
+                 {"activation", "max_pooling2d", "act/pad?"},
+                 {"re_lu", "average_pooling2d", "pad?"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const int own = strcmp(cases[i].activation, "a1") != 0;
+        const hid_t file = h5_create(name_file("some.weights.h5"));
+        put_v3_layer(file, "conv2d", DIMS(3, 3, 1, 2));
+        if (own)
+            put_v3_layer(file, cases[i].activation, DIMS(0));
+        put_v3_layer(file, cases[i].pool, DIMS(0));
+        put_v3_layer(file, "flatten", DIMS(0));
+        put_v3_layer(file, "dense", DIMS(338, 10));
+        closed(file);
+        assert_int_equal(convert(NULL), 0);
+        assert_string_equal(m.source_version, cases[i].open);
+        release();
+    }
+    closed(h5_model(name_file("model.h5"), MODEL));
+    assert_int_equal(convert(NULL), 0);
+    assert_string_equal(m.source_version, "Keras 2.15.0");
+    release();
+}
+
+/* With --input there is one size, and one way is found once. */
+static void test_input_is_one_way(void **state) {
+    struct keras_options o;
+    (void)state;
+    closed(h5_weights(name_file("weights.h5")));
+    keras_options_init(&o);
+    o.input = (struct shape){1, 28, 28};
+    assert_int_equal(convert(&o), 0);
+    assert_true(noted("which give the 338 inputs of 'dense'"));
+    assert_false(noted("so would"));
+    release();
+}
+
+static void test_vectors(void **state) {
+    (void)state;
+    char *flat =
+        replaced(MODEL, "\"data_format\": \"channels_last\"}}, {\"class_name\": \"Dense\"",
+                 "\"data_format\": \"channels_last\"}}, {\"class_name\": \"Softmax\", "
+                 "\"config\": {\"name\": \"softmax\", \"axis\": -1}}, "
+                 "{\"class_name\": \"Dense\"");
+    closed(h5_model(name_file("model.h5"), flat));
+    refused("FILE: layer 4 'softmax' takes a softmax over a flattened 13x13x2 map; only over "
+            "the outputs of a dense layer");
+    free(flat);
+    char *vector = replaced(MODEL, "[null, 28, 28, 1]", "[null, 784]");
+    char *json = replaced(vector, "{\"class_name\": \"Conv2D\"",
+                          "{\"class_name\": \"Reshape\", \"config\": {\"name\": \"reshape\", "
+                          "\"target_shape\": [28, 28, -1]}}, {\"class_name\": \"Conv2D\"");
+    closed(h5_model(name_file("model.h5"), json));
+    if (convert(NULL))
+        fail_msg("%s", err.message);
+    assert_int_equal(m.input.c, 1);
+    assert_int_equal(m.input.h, 28);
+    release();
+    free(vector);
+    free(json);
+}
+
+/* JSON holds what is UTF-8 only, whatever a path is called and a file says. */
+static void test_json_of_bad_bytes(void **state) {
+    json_error_t why;
+    (void)state;
+    const hid_t file = h5_weights(name_file("weights.h5"));
+    H5Adelete(file, "backend");
+    put_text(file, "/", "backend", "tens\xff\x1b[1m");
+    closed(file);
+    assert_int_equal(convert(NULL), 0);
+    assert_string_equal(k.backend, "tens??[1m");
+    release();
+    assert_int_equal(run("--json --quiet FILE OUT$(printf '\\377')"), 0);
+    json_t *json = json_loads(printed, 0, &why);
+    assert_non_null(json);
+    const char *output = json_string_value(json_object_get(json, "output"));
+    assert_non_null(strstr(output, "weights.h5.bin?"));
+    assert_string_equal(json_string_value(json_object_get(json, "backend")), "tens??[1m");
+    json_decref(json);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_strangers),
@@ -1776,6 +2009,14 @@ int main(void) {
         cmocka_unit_test(test_untold_order),
         cmocka_unit_test(test_sorted_links),
         cmocka_unit_test(test_two_vectors),
+        cmocka_unit_test(test_options_beside_rescaling),
+        cmocka_unit_test(test_parameters_of_activations),
+        cmocka_unit_test(test_zero_paddings),
+        cmocka_unit_test(test_unused_options),
+        cmocka_unit_test(test_open_readings),
+        cmocka_unit_test(test_input_is_one_way),
+        cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_json_of_bad_bytes),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

@@ -551,6 +551,28 @@ static void test_guard(void **state) {
         assert_int_equal(guard_run(hoard, NULL, "x", &err), 3);
 }
 
+static int work_1200_ms(void *context) {
+    (void)context;
+    while (clock() < (clock_t)(1.2 * CLOCKS_PER_SEC))
+        ;
+    return 0;
+}
+
+/* A folder gets the time that its weights need. */
+static void test_guard_of_folder(void **state) {
+    char unzipped[100], weights[140];
+    struct lenet5_error err;
+    (void)state;
+    snprintf(unzipped, sizeof unzipped, "%s/unzipped", folder);
+    assert_int_equal(mkdir(unzipped, 0700), 0);
+    assert_int_equal(guard_run(work_1200_ms, NULL, unzipped, &err), -1);
+    snprintf(weights, sizeof weights, "%s/model.weights.h5", unzipped);
+    const int file = open(weights, O_WRONLY | O_CREAT, 0600);
+    assert_int_equal(ftruncate(file, 64 << 20), 0); /* 4 s more */
+    close(file);
+    assert_int_equal(guard_run(work_1200_ms, NULL, unzipped, &err), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_links),         cmocka_unit_test(test_storage_elsewhere),
@@ -560,7 +582,7 @@ int main(void) {
         cmocka_unit_test(test_json),          cmocka_unit_test(test_zips),
         cmocka_unit_test(test_pipe),          cmocka_unit_test(test_flipped_h5),
         cmocka_unit_test(test_flipped_keras), cmocka_unit_test(test_prefixes),
-        cmocka_unit_test(test_guard),
+        cmocka_unit_test(test_guard),         cmocka_unit_test(test_guard_of_folder),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
