@@ -119,9 +119,11 @@ static void add_open(char record[RECORD], const struct keras *k) {
 static void append_record(struct model *m, const char *record) {
     enum { SIZE = sizeof m->source_version };
     static const char more[] = " ...";
+    const char *version = *m->source_version ? m->source_version : "Keras";
     char text[SIZE + RECORD];
-    snprintf(text, sizeof text, "%s%s%s", m->source_version,
-             *m->source_version && *record ? ", " : "", record);
+    if (!*record)
+        return;
+    snprintf(text, sizeof text, "%s, %s", version, record);
     size_t length = strlen(text);
     if (length >= SIZE) { /* whole options only */
         for (length = SIZE - sizeof more; length && strncmp(text + length, " --", 3);)

@@ -698,7 +698,7 @@ scores() {
     needs_converter
     needs_data
     [ -f "$STUDENT" ] || skip "$STUDENT is not here"
-    "$CONVERT" --quiet "$STUDENT" "$T/wrong.bin" --activation relu --pool max --scale 1
+    "$CONVERT" --quiet "$STUDENT" "$T/wrong.bin" --activation relu --layout chw --scale 1
     good --eval --weights "$T/wrong.bin" --data "$DATA" --dataset mnist --limit 500
     [[ "$(tail -1 <<<"$out")" == "hint: "*"--eval --identify --weights $T/wrong.bin"* ]]
     good --eval --identify --weights "$T/wrong.bin" --data "$DATA" --json
@@ -720,7 +720,7 @@ scores() {
     [ -f "$STUDENT" ] || skip "$STUDENT is not here"
     local given options best
     for given in "--flip --layout chw" "--flip --activation sigmoid" "--layout chw --invert" \
-        "--input 32x32x1 --padding valid --scale 1" "--no-flip --pool max --offset -0.5"; do
+        "--input 32x32x1 --padding valid --scale 1" "--no-flip --pool average --offset -0.5"; do
         # shellcheck disable=SC2086 # a list of words
         "$CONVERT" --quiet "$STUDENT" "$T/wrong.bin" $given
         good --eval --identify --weights "$T/wrong.bin" --data "$DATA" --json --quiet
@@ -734,6 +734,55 @@ print(round(2000 * r["score"]), r["options"])' <<<"$out")
         good --eval --weights "$T/right.bin" --data "$DATA" --dataset mnist --limit 2000 --json
         json "d['correct'] == $best"
     done
+}
+
+# identified BLOB: the best reading's hits of 2,000 images and its options.
+identified() {
+    good --eval --identify --weights "$1" --data "$DATA" --json --quiet
+    python3 -c 'import json, sys
+r = json.load(sys.stdin)["readings"][0]
+print(round(2000 * r["score"]), r["dataset"], r["options"])' <<<"$out"
+}
+
+@test "--identify keeps to what a file leaves open: its command is accepted and reproduces" {
+    needs_converter
+    needs_data
+    command -v python3 >/dev/null || skip "python3 is missing"
+    local golden file given hits set options
+    for golden in keras3_lenet5_g.keras keras3_weights_f.weights.h5 \
+        keras3_relul_f.weights.h5 keras215_weights_nested_d.h5 keras03_numbered_a.h5; do
+        file=$T/$golden
+        gunzip -c "tests/golden/$golden.gz" >"$file"
+        for given in "" "--flip --layout chw"; do
+            # shellcheck disable=SC2086 # a list of words
+            "$CONVERT" --quiet "$file" "$T/given.bin" $given
+            read -r hits set options < <(identified "$T/given.bin" | tail -1)
+            echo "$golden: $hits $set $options"
+            case $golden in *.keras) [[ "$options" != *--pool* && "$options" != *--input* ]] ;; esac
+            # shellcheck disable=SC2086
+            try "$CONVERT" --quiet "$file" "$T/again.bin" $options
+            [ "$status" = 0 ]
+            good --eval --weights "$T/again.bin" --data "$DATA" --dataset "$set" --limit 2000 \
+                --json --quiet
+            json "d['correct'] == $hits"
+        done
+    done
+}
+
+@test "--identify says where a blob had no room for its options" {
+    needs_converter
+    needs_data
+    [ -f "$STUDENT" ] || skip "$STUDENT is not here"
+    "$CONVERT" --quiet "$STUDENT" "$T/long.bin" --flip --layout chw --activation tanh \
+        --pool average --input 28x28 --padding same
+    good --eval --identify --weights "$T/long.bin" --data "$DATA" --json --quiet
+    json 'd["complete"] is False' 'not any("..." in r["options"] for r in d["readings"])'
+    good --eval --identify --weights "$T/long.bin" --data "$DATA" --quiet
+    [[ "$(tail -1 <<<"$out")" == "the best of them (and options of this blob that it has no\
+ room to record): "* ]]
+    "$CONVERT" --quiet "$STUDENT" "$T/short.bin"
+    good --eval --identify --weights "$T/short.bin" --data "$DATA" --json --quiet
+    json 'd["complete"] is True'
 }
 
 @test "the project's own weights reach what they are for" {

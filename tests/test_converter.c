@@ -1885,10 +1885,10 @@ static void test_unused_options(void **state) {
 static void test_open_readings(void **state) {
     static const struct {
         const char *activation, *pool, *open;
-    } cases[] = {{"a1", "S2", "act/pool/pad?"},
-                 {"tanh", "S2", "pool/pad?"},
-                 {"activation", "max_pooling2d", "act/pad?"},
-                 {"re_lu", "average_pooling2d", "pad?"}};
+    } cases[] = {{"a1", "S2", "Keras, act/pool/pad?"},
+                 {"tanh", "S2", "Keras, pool/pad?"},
+                 {"activation", "max_pooling2d", "Keras, act/pad?"},
+                 {"re_lu", "average_pooling2d", "Keras, pad?"}};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const int own = strcmp(cases[i].activation, "a1") != 0;
