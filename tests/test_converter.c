@@ -1690,11 +1690,16 @@ static void test_sorted_links(void **state) {
         full[] = {{"conv2d", {3, 3, 1, 2}},
                   {"conv2d_1", {3, 3, 2, 2}},
                   {"dense", {2 * 24 * 24, 10}},
-                  {NULL, {0}}};
+                  {NULL, {0}}},
+        inner[] = {{"conv2d", {3, 3, 1, 2}},
+                   {"average_pooling2d", {0}},
+                   {"sequential/layers/dense", {338, 8}},
+                   {"sequential/layers/dense_1", {8, 10}},
+                   {NULL, {0}}};
     static const struct {
         const struct v3_layer *layers;
         int told;
-    } cases[] = {{sorted, 0}, {made, 1}, {full, 1}};
+    } cases[] = {{sorted, 0}, {made, 1}, {full, 1}, {inner, 1}};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         put_v3_layers(cases[i].layers);
@@ -1733,6 +1738,106 @@ static void test_two_vectors(void **state) {
         assert_int_equal(convert(NULL), 0);
         assert_string_equal(kernel_names(), "a my_bn out");
         release();
+    }
+}
+
+/* Units a, b, c, ... of a text as "c1>2 s2 d8>10": convolution, scale and dense layer with
+   their numbers, r is a rescaling; pooling, flatten and activation have none. */
+static void make_units(const char *text) {
+    static const enum kind kinds[] = {
+        ['c'] = KIND_CONV, ['d'] = KIND_DENSE,   ['s'] = KIND_SCALE,      ['r'] = KIND_SCALE,
+        ['p'] = KIND_POOL, ['f'] = KIND_FLATTEN, ['a'] = KIND_ACTIVATION, ['z'] = KIND_PADDING};
+    memset(&k, 0, sizeof k);
+    for (const char *s = text; *s; s += strcspn(s, " "), s += *s == ' ') {
+        struct unit *u = &k.units[k.count];
+        unsigned in = 0, out = 0;
+        sscanf(s + 1, "%u>%u", &in, &out);
+        u->kind = kinds[(unsigned char)*s];
+        u->name[0] = (char)('a' + k.count++);
+        u->preprocessing = *s == 'r';
+        u->outputs = (int)out;
+        u->kernel = ORDER_HWC;
+        u->array[KERNEL].dim[*s == 'c' ? 2 : 0] = in;
+        u->array[MEAN].count = u->kind == KIND_SCALE ? in : 0;
+    }
+}
+
+/* Which orders make sense, and what becomes of those that do not. */
+static void test_order_sense(void **state) {
+    static const struct {
+        const char *units, *order; /* NULL: as it is */
+    } cases[] = {
+        {"c1>2 a z c2>4 s4 p f d8>10 s10 a", NULL},
+        {"d8>3 c3>2", "b a"}, /* a convolution behind a dense layer */
+        {"c1>2 d8>10 p", "a b"},
+        {"c1>2 d8>10 f", "a b"},
+        {"a c1>2 d8>10", "b c"},
+        {"s1 c1>2 d8>10", NULL},
+        {"s2 c1>2 d8>10", "b a c"},
+        {"r1 c1>2 d8>10", NULL},
+        {"c1>2 r1 d8>10", "b a c"},
+        {"c1>2 f s8 d8>10", NULL}, /* of each number of the flattened map */
+        {"c1>2 s8 f d8>10", "a d b"},
+        {"c1>2 f s7 d8>10", "a d c"},
+        {"f d8>4 s8 d4>10", "b d c"},
+        {"c1>2 c4>2 d8>10 f", "a b c"},
+        {"c4>1 c1>4 d8>10 f", "b a c"}, /* not by the names: images have no 4 channels */
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        make_units(cases[i].units);
+        k.ordered = 1;
+        const int count = k.count;
+        assert_int_equal(order_units(&k, &err), 0);
+        if (k.ordered != !cases[i].order || (k.ordered && k.count != count))
+            fail_msg("case %zu: %s", i, cases[i].units);
+        if (cases[i].order)
+            assert_string_equal(kernel_names(), cases[i].order);
+    }
+    memset(&k, 0, sizeof k);
+}
+
+/* Opens a file with two links, behind a user block of that many bytes. */
+static struct h5 *open_links(hsize_t block, struct names *names) {
+    struct h5 *h5;
+    const hid_t plist = H5Pcreate(H5P_FILE_CREATE);
+    assert_true(H5Pset_userblock(plist, block) >= 0);
+    const hid_t file = H5Fcreate(name_file("links.h5"), H5F_ACC_TRUNC, plist, H5P_DEFAULT);
+    assert_true(file >= 0);
+    put_group(file, "layers/made_first");
+    put_group(file, "layers/last");
+    H5Pclose(plist);
+    closed(file);
+    assert_int_equal(h5_open(&h5, path, &err), 0);
+    assert_int_equal(h5_list(h5, "layers", names, &err), 0);
+    assert_string_equal(names->item[0], "last");
+    return h5;
+}
+
+/* Addresses count from behind a user block; what is no header or no heap tells nothing. */
+static void test_links_are_looked_at(void **state) {
+    struct names names;
+    (void)state;
+    for (hsize_t block = 0; block <= 512; block += 512) {
+        struct h5 *h5 = open_links(block, &names);
+        assert_int_equal(h5_order_links(h5, "layers", &names), 1);
+        assert_string_equal(names.item[0], "made_first");
+        names_free(&names);
+        h5_close(h5);
+    }
+    for (int version = 0; version < 2; version++) {
+        struct h5 *h5 = open_links(0, &names);
+        size_t size;
+        char *bytes = read_file(&size);
+        for (size_t at = 0; at + 4 < size; at++)
+            if (version ? at == h5_address(h5, "layers") : !memcmp(bytes + at, "HEAP", 4))
+                bytes[at]++;
+        write_file("links.h5", bytes, size);
+        assert_int_equal(h5_order_links(h5, "layers", &names), 0);
+        assert_string_equal(names.item[0], "last");
+        free(bytes);
+        names_free(&names);
+        h5_close(h5);
     }
 }
 
@@ -2009,6 +2114,8 @@ int main(void) {
         cmocka_unit_test(test_untold_order),
         cmocka_unit_test(test_sorted_links),
         cmocka_unit_test(test_two_vectors),
+        cmocka_unit_test(test_order_sense),
+        cmocka_unit_test(test_links_are_looked_at),
         cmocka_unit_test(test_options_beside_rescaling),
         cmocka_unit_test(test_parameters_of_activations),
         cmocka_unit_test(test_zero_paddings),
