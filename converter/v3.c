@@ -102,8 +102,11 @@ static int add_holder(struct search *s, const char *group) {
     const int state = clean_path(group, h.clean, &h.listed);
     if (found < 0)
         return -1;
-    if (state || !*h.clean || !(found || (layer && h.listed)))
+    if (state || !*h.clean || !(found || h.listed))
         return 0;
+    if (!layer) /* Keras gives each one, if an empty one: without it a layer would get lost */
+        return fail(s->err, "%s is damaged: layer '%s' has no group 'vars'", h5_name(s->h5),
+                    h.clean);
     if (s->count == MAX_HOLDERS)
         return fail(s->err, "%s: more than %d groups hold weights", h5_name(s->h5),
                     MAX_HOLDERS);

@@ -1693,6 +1693,7 @@ static void test_sorted_links(void **state) {
                   {NULL, {0}}},
         inner[] = {{"conv2d", {3, 3, 1, 2}},
                    {"average_pooling2d", {0}},
+                   {"sequential", {0}},
                    {"sequential/layers/dense", {338, 8}},
                    {"sequential/layers/dense_1", {8, 10}},
                    {NULL, {0}}};
@@ -1839,6 +1840,17 @@ static void test_links_are_looked_at(void **state) {
         names_free(&names);
         h5_close(h5);
     }
+}
+
+/* A layer of a list has its arrays in a group, if it has none in an empty one. */
+static void test_lost_vars(void **state) {
+    (void)state;
+    const hid_t file = h5_create(name_file("lost.weights.h5"));
+    put_v3_layer(file, "conv2d", DIMS(3, 3, 1, 2));
+    put_group(file, "layers/max_pooling2d");
+    put_v3_layer(file, "dense", DIMS(338, 10));
+    closed(file);
+    refused("FILE is damaged: layer 'max_pooling2d' has no group 'vars'");
 }
 
 /* ---- what is assumed is said; what is said is used -------------------------------------- */
@@ -2114,6 +2126,7 @@ int main(void) {
         cmocka_unit_test(test_untold_order),
         cmocka_unit_test(test_sorted_links),
         cmocka_unit_test(test_two_vectors),
+        cmocka_unit_test(test_lost_vars),
         cmocka_unit_test(test_order_sense),
         cmocka_unit_test(test_links_are_looked_at),
         cmocka_unit_test(test_options_beside_rescaling),

@@ -216,7 +216,7 @@ static void test_cycles(void **state) {
     closed(file);
     refused("hostile.h5 is damaged: 'layers/a/vars' holds names that are no numbers");
     file = h5_create(path);
-    put_group(file, "layers/a");
+    put_group(file, "layers/a/vars");
     H5Lcreate_hard(file, "layers", file, "layers/a/again", H5P_DEFAULT, H5P_DEFAULT);
     H5Lcreate_hard(file, "layers", file, "layers/a/twice", H5P_DEFAULT, H5P_DEFAULT);
     closed(file);
