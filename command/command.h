@@ -68,8 +68,8 @@ void note(const struct options *o, const char *format, ...);
 /* A bar on stderr, when it is a terminal and the work has taken over a second. */
 void progress(const struct options *o, const char *what, double start, size_t done, size_t all);
 
-/* 0 and *device if b works on this machine and, unless m is NULL, runs this network; else -1 and
-   why not. */
+/* 0 and *device if b works on this machine and, unless m is NULL, runs this network; else -1
+   and why not. */
 int backend_serves(const struct backend *b, const struct model *m, struct device *device,
                    struct lenet5_error *why);
 

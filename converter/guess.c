@@ -528,9 +528,7 @@ static int check_used(const struct keras *k, const struct keras_options *o, int 
 
 static int check_paddings(const struct keras *k, const struct keras_options *options,
                           struct lenet5_error *err) {
-    int convs = 0;
-    for (int i = 0; i < k->count; i++)
-        convs += k->units[i].kind == KIND_CONV;
+    const int convs = count_kind(k, KIND_CONV);
     if (options->padding_count > convs)
         return fail(err, "%s has %d convolution%s, --padding says how %d are padded", k->path,
                     convs, convs == 1 ? "" : "s", options->padding_count);

@@ -120,7 +120,7 @@ static void append_record(struct model *m, const char *record) {
     enum { SIZE = sizeof m->source_version };
     static const char more[] = " ...";
     const char *version = *m->source_version ? m->source_version : "Keras";
-    char text[SIZE + RECORD];
+    char text[SIZE + 2 + RECORD];
     if (!*record)
         return;
     snprintf(text, sizeof text, "%s, %s", version, record);

@@ -12,7 +12,7 @@ enum {
     MAX_STRIDED = 4 /* the same with their strides */
 };
 
-static int count_kind(const struct keras *k, enum kind kind) {
+int count_kind(const struct keras *k, enum kind kind) {
     int count = 0;
     for (int i = 0; i < k->count; i++)
         count += k->units[i].kind == kind;

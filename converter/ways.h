@@ -33,6 +33,7 @@ struct way find_way(struct search *s);
 
 const struct unit *first_of(const struct keras *k, enum kind kind);
 const struct unit *last_of(const struct keras *k, enum kind kind);
+int count_kind(const struct keras *k, enum kind kind);
 int count_bits(unsigned mask);
 
 #endif

@@ -509,7 +509,7 @@ void pack_resident(Resident *w, const folded *d) {
         w->out_bias[o] = (float)d->out_bias[o];
 }
 
-template <class S> int pack(void *memory, folded *d, lenet5_error *) {
+template <class S> int pack_weights(void *memory, folded *d, lenet5_error *) {
     Weights<S> *w = (Weights<S> *)memory;
     pack_resident(&w->resident, d);
     pack_dense(&w->c5, [d](int o, int k) { /* S4 is [row][channel][column] here */
@@ -559,17 +559,7 @@ template <class S, bool SOFT, bool MAX> void count(kernel_stage stages[STAGES]) 
 
 /* ---- Host: the backend ---- */
 
-#define VARIANT(side, border, soft, max)                                                       \
-    {                                                                                          \
-        side, border, soft, max, fused_kernel<Shape<side, border>, soft, max>,                 \
-            sizeof(Shared<Shape<side, border>>), sizeof(Weights<Shape<side, border>>),         \
-            pack<Shape<side, border>>, count<Shape<side, border>, soft, max>                   \
-    }
-#define VARIANTS(side, border)                                                                 \
-    VARIANT(side, border, true, false), VARIANT(side, border, true, true),                     \
-        VARIANT(side, border, false, false), VARIANT(side, border, false, true)
-
-const whole_variant variants[] = {VARIANTS(28, 2), VARIANTS(28, 0), VARIANTS(32, 0)};
+const whole_variant variants[] = WHOLE_VARIANTS(fused_kernel);
 const whole_kind kind = {"fused", 70,      IMAGES,   0,
                          THREADS, form_of, variants, (int)(sizeof variants / sizeof *variants)};
 

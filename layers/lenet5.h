@@ -80,7 +80,7 @@ struct lenet5_info {
     const char *dataset;         /* what it was trained on: "mnist", "fashion_mnist" */
     const char *source;          /* name of the file that the weights came from */
     const char *source_sha256;   /* its digest, 64 hexadecimal digits */
-    const char *source_version;  /* what wrote it, as "Keras 2.15.0", and options of its conversion */
+    const char *source_version;  /* its writer, as "Keras 2.15.0"; then options given */
     const char *backend;         /* the backend that runs it: "reference", "cuda" */
     const char *device;          /* where: the CPU's or GPU's name */
     const char *backend_note;    /* why not a better backend, or why a smaller batch */
@@ -126,9 +126,9 @@ LENET5_API int lenet5_run_floats(struct lenet5 *net, const float *images, size_t
    lenet5_open: "auto" may be on the CPU.
    The network's own activations are reused by the next call, so calls on one network belong on
    one stream, or must be ordered by events; before lenet5_run on the same network, which has a
-   stream of its own, wait for them. A captured graph holds the network's memory: it may run only
-   until lenet5_close. What goes wrong on the device later, the caller's next synchronising CUDA
-   call tells. -1 if the backend is not on the GPU. lenet5_timing is not touched.
+   stream of its own, wait for them. A captured graph holds the network's memory: it may run
+   only until lenet5_close. What goes wrong on the device later, the caller's next synchronising
+   CUDA call tells. -1 if the backend is not on the GPU. lenet5_timing is not touched.
 
        uint8_t *images;  float *logits;   // n * 784 and n * 10, from cudaMalloc
        cudaStream_t stream;

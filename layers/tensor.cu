@@ -656,7 +656,7 @@ template <class S> void pack_c1(Weights<S> *w, const folded *d) {
         }
 }
 
-template <class S> int pack_all(void *memory, folded *d, lenet5_error *err) {
+template <class S> int pack_weights(void *memory, folded *d, lenet5_error *err) {
     if (check_range(d, err))
         return -1;
     round_windows<S>(d);
@@ -726,17 +726,7 @@ template <class S, bool SOFT, bool MAX> void count(kernel_stage stages[STAGES]) 
 
 /* ---- Host: the backend ---- */
 
-#define VARIANT(side, border, soft, max)                                                       \
-    {                                                                                          \
-        side, border, soft, max, tensor_kernel<Shape<side, border>, soft, max>,                \
-            sizeof(Shared<Shape<side, border>>), sizeof(Weights<Shape<side, border>>),         \
-            pack_all<Shape<side, border>>, count<Shape<side, border>, soft, max>               \
-    }
-#define VARIANTS(side, border)                                                                 \
-    VARIANT(side, border, true, false), VARIANT(side, border, true, true),                     \
-        VARIANT(side, border, false, false), VARIANT(side, border, false, true)
-
-const whole_variant variants[] = {VARIANTS(28, 2), VARIANTS(28, 0), VARIANTS(32, 0)};
+const whole_variant variants[] = WHOLE_VARIANTS(tensor_kernel);
 const whole_kind kind = {
     "tensor", 80,      IMAGES,   WARP_IMAGES,
     THREADS,  form_of, variants, (int)(sizeof variants / sizeof *variants)};

@@ -30,6 +30,22 @@ struct whole_variant {
     void (*count)(kernel_stage stages[STAGES]); /* fills in cost; zeros before */
 };
 
+/* The table of all members for a file's kernel<Shape, soft, max>, with its Shared<Shape>,
+   Weights<Shape>, pack_weights<Shape> and count<Shape, soft, max>. */
+#define WHOLE_VARIANT(kernel, side, border, soft, max)                                         \
+    {                                                                                          \
+        side, border, soft, max, kernel<Shape<side, border>, soft, max>,                       \
+            sizeof(Shared<Shape<side, border>>), sizeof(Weights<Shape<side, border>>),         \
+            pack_weights<Shape<side, border>>, count<Shape<side, border>, soft, max>           \
+    }
+#define WHOLE_SHAPE(kernel, side, border)                                                      \
+    WHOLE_VARIANT(kernel, side, border, true, false),                                          \
+        WHOLE_VARIANT(kernel, side, border, true, true),                                       \
+        WHOLE_VARIANT(kernel, side, border, false, false),                                     \
+        WHOLE_VARIANT(kernel, side, border, false, true)
+#define WHOLE_VARIANTS(kernel)                                                                 \
+    { WHOLE_SHAPE(kernel, 28, 2), WHOLE_SHAPE(kernel, 28, 0), WHOLE_SHAPE(kernel, 32, 0) }
+
 struct whole_kind {
     const char *name;
     int capability; /* least compute capability, 80 is 8.0 */

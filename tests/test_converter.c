@@ -940,12 +940,24 @@ static void put_v3_layers(const struct v3_layer *layers) {
     closed(file);
 }
 
+struct v3_case {
+    struct v3_layer layers[12];
+    const char *summary, *note;
+};
+
+/* Converts the layers: the network must be that of the summary, and the note be given. */
+static void check_v3_case(const struct v3_case *c, size_t number) {
+    put_v3_layers(c->layers);
+    if (convert(NULL))
+        fail_msg("case %zu: %s", number, err.message);
+    assert_string_equal(summary(), c->summary);
+    if (!noted(c->note))
+        fail_msg("case %zu: no note '%s'", number, c->note);
+}
+
 /* The order in which groups were made is that of the layers, unless it makes no sense. */
 static void test_group_order(void **state) {
-    static const struct {
-        struct v3_layer layers[12];
-        const char *summary, *note;
-    } cases[] = {
+    static const struct v3_case cases[] = {
         {{{"conv2d", {3, 3, 1, 2}},
           {"batch_normalization", {2}},
           {"activation", {0}},
@@ -1014,12 +1026,7 @@ static void test_group_order(void **state) {
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        put_v3_layers(cases[i].layers);
-        if (convert(NULL))
-            fail_msg("case %zu: %s", i, err.message);
-        assert_string_equal(summary(), cases[i].summary);
-        if (!noted(cases[i].note))
-            fail_msg("case %zu: no note '%s'", i, cases[i].note);
+        check_v3_case(&cases[i], i);
         release();
     }
 }
@@ -1925,10 +1932,7 @@ static void test_parameters_of_activations(void **state) {
 
 /* The border of a ZeroPadding2D is told by the sizes at best, and said. */
 static void test_zero_paddings(void **state) {
-    static const struct {
-        struct v3_layer layers[6];
-        const char *summary, *note;
-    } cases[] = {
+    static const struct v3_case cases[] = {
         {{{"zero_padding2d", {0}},
           {"conv2d", {5, 5, 1, 2}},
           {"average_pooling2d", {0}},
@@ -1945,11 +1949,8 @@ static void test_zero_paddings(void **state) {
          "'zero_padding2d' pads with a border of 1, for with that the sizes fit"},
     };
     (void)state;
-    for (int i = 0; i < 2; i++) {
-        put_v3_layers(cases[i].layers);
-        assert_int_equal(convert(NULL), 0);
-        assert_string_equal(summary(), cases[i].summary);
-        assert_true(noted(cases[i].note));
+    for (size_t i = 0; i < 2; i++) {
+        check_v3_case(&cases[i], i);
         assert_null(strstr(m.source_version, "pad")); /* 32x32 would be padded, too */
         release();
     }

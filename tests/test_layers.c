@@ -535,9 +535,9 @@ static void test_every_activation_is_tested(void **state) {
 
 /* The curve of each activation, densely where it bends, and where floats end. */
 static void test_activation_curves(void **state) {
-    static const float far[] = {0.0f,   -0.0f,  1e-45f, -1e-45f, 1e-20f,  -1e-20f,
-                                87.3f,  -87.3f, 88.8f,  -88.8f,  103.9f,  -103.9f,
-                                200.0f, -200.f, 1e15f,  -1e15f,  3e38f,   -3e38f};
+    static const float far[] = {0.0f,   -0.0f,  1e-45f, -1e-45f, 1e-20f, -1e-20f,
+                                87.3f,  -87.3f, 88.8f,  -88.8f,  103.9f, -103.9f,
+                                200.0f, -200.f, 1e15f,  -1e15f,  3e38f,  -3e38f};
     enum { SIDE = 64, COUNT = SIDE * SIDE, FAR = sizeof far / sizeof *far };
     const struct backend *b = *state;
     struct rng r = {SEED};
