@@ -7,10 +7,10 @@
 #
 # Runs the programs that are built in $BUILD and builds nothing, so that they may come from a
 # machine without a GPU. Checks: the tests on the GPU, every kernel under the four tools of
-# compute-sanitizer, every member of the family, predictions on both data sets. Figures:
-# --eval, --compare, --bench, and scripts/bench_gpu.py with the peers that are installed. FOLDER
-# gets gpu_report.txt, which names device, driver and date, and what scripts/readme.py FOLDER
-# puts into the README. Exit 1 if anything failed.
+# compute-sanitizer, every member of the family, predictions on both data sets, the figures of
+# the card. Figures: --eval, --compare, --bench, and scripts/bench_gpu.py with the peers that
+# are installed. FOLDER gets gpu_report.txt, which names device, driver and date, and what
+# scripts/readme.py FOLDER puts into the README. Exit 1 if anything failed.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
@@ -64,6 +64,20 @@ sanitize() {
     return "$status"
 }
 
+# The figure of the card (weights/results.json), from every backend on the test set of $1.
+card() {
+    local backend right status=0
+    for backend in reference simd cuda fused tensor; do
+        right=$("$BUILD/lenet5" --eval --backend "$backend" --weights "weights/lenet5_$1.bin" \
+            --data "$DATA/$1" --json | sed -n 's/.*"correct": \([0-9]*\).*/\1/p')
+        echo "$backend: $right right"
+        python3 -c "import json, sys; sys.exit(
+            json.load(open('weights/results.json'))['$1']['test']['right'] != int('0$right'))" ||
+            status=1
+    done
+    return "$status"
+}
+
 # Images as bench_gpu wants them, not compressed; without them it says so and fails.
 unpacked() {
     gzip -dc "$DATA/$1/t10k-images-idx3-ubyte.gz" >"$FOLDER/$1.idx"
@@ -95,6 +109,7 @@ checks() {
         blob=weights/lenet5_$dataset.bin
         check "$blob, every backend" "$BUILD/lenet5" --compare --weights "$blob" \
             --data "$DATA/$dataset"
+        check "$blob, the card's figure" card "$dataset"
         check "$blob, against float64" "$BUILD/tests/bench_gpu" --check --blob "$blob" \
             --images "$(unpacked "$dataset")"
     done
