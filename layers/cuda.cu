@@ -125,8 +125,10 @@ static int upload_model(struct cuda *s, struct lenet5_error *err) {
     if (!m->float_count)
         return 0;
     CUDA_TRY(cudaMalloc((void **)&s->floats, m->float_count * sizeof(float)));
-    CUDA_TRY(cudaMemcpy(s->floats, m->floats, m->float_count * sizeof(float),
-                        cudaMemcpyHostToDevice));
+    /* On the stream: where a plain cudaMemcpy returns, its last bytes may still be on the way,
+       and the stream would not wait for them. */
+    CUDA_TRY(cudaMemcpyAsync(s->floats, m->floats, m->float_count * sizeof(float),
+                             cudaMemcpyHostToDevice, s->stream));
     for (int k = 0; k < m->count; k++) {
         struct layer *l = &s->layers[k];
         l->weight = l->weight ? s->floats + (l->weight - m->floats) : NULL;

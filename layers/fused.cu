@@ -7,7 +7,8 @@
  * same work on 16 images, so that an activation is one line of 64 bytes in shared memory, its
  * 16 images side by side, and a weight is one address for all of them. The 8 half-warps
  * ("workers") divide a layer's outputs among themselves. Two blocks live on a multiprocessor
- * and fill each other's waits at barriers.
+ * and fill each other's waits at barriers. Where there are too few images for that, a second
+ * kernel has one image a block, and its threads divide the places of a map.
  *
  * What limits it is the rate of FFMA, and below that the register ports: an FFMA with three
  * fresh operands takes two cycles, one that reuses the operand of the FFMA before takes one.
@@ -441,6 +442,197 @@ __device__ inline void dense(DenseTile<S> &s, const Resident &resident, const We
     tick(a, since, STAGE_OUT);
 }
 
+/* ---- The same for one image ---- */
+
+/* Every sum adds up in the order of the layers above, so that the bits of a result do not
+   depend on the size of its batch. */
+enum { ONE_THREADS = 256, ONE_BLOCKS = 2 };
+
+template <class S> struct One {
+    Resident resident;
+    float image[S::SIDE + 2 * S::BORDER][S::SIDE + 2 * S::BORDER]; /* with its border */
+    float s2[C1_MAPS][S::P][S::P];
+    float s4[S::FLAT]; /* as in DenseTile, and so on */
+    float partial[WARPS][C5_SIZE];
+    float c5[Dense<C5_SIZE, F6_SIZE>::ROWS];
+    float f6[Dense<F6_SIZE, CLASSES>::ROWS];
+};
+
+/* bytes[SIDE][SIDE] -> image with its border. */
+template <class S>
+__device__ inline void load_one(One<S> &s, const whole_arguments &a, int image) {
+    constexpr int SPAN = S::SIDE + 2 * S::BORDER;
+    const uint8_t *bytes = a.bytes + (size_t)image * S::PIXELS;
+    for (int k = threadIdx.x; k < SPAN * SPAN; k += ONE_THREADS) {
+        const int r = k / SPAN - S::BORDER, q = k % SPAN - S::BORDER;
+        const bool inside = r >= 0 && r < S::SIDE && q >= 0 && q < S::SIDE;
+        s.image[0][k] = inside ? (float)bytes[r * S::SIDE + q] : 0.0f;
+    }
+}
+
+/* The 6 x 6 inputs of 2 x 2 neighbouring windows; right to left if mirror. */
+template <int SIDE>
+__device__ inline void load_windows(float (&x)[6][6], const float (*map)[SIDE], int r, int q,
+                                    bool mirror) {
+#pragma unroll
+    for (int u = 0; u < 6; u++)
+#pragma unroll
+        for (int v = 0; v < 6; v++)
+            x[u][v] = map[r + u][q + (mirror ? 5 - v : v)];
+}
+
+/* C1 and S2: image -> s2[6][P][P]. A thread has one place of S2 in all maps; right of the
+   middle it goes from right to left, as above. */
+template <class S, bool SOFT, bool MAX> __device__ inline void conv1_one(One<S> &s) {
+    static_assert(S::P * S::P <= ONE_THREADS, "each thread has at most one place");
+    const int p = threadIdx.x / S::P, q = threadIdx.x % S::P;
+    const bool mirror = q >= S::P / 2;
+    float x[6][6];
+    if (p >= S::P)
+        return;
+    load_windows(x, s.image, 2 * p, 2 * q, mirror);
+#pragma unroll 1
+    for (int o = 0; o < C1_MAPS; o++) {
+        float w[28], z[4]; /* z[2 * row + column] of the four windows */
+#pragma unroll
+        for (int k = 0; k < 7; k++)
+            *(float4 *)&w[4 * k] = *(const float4 *)&s.resident.c1[mirror][o][4 * k];
+        z[0] = z[1] = z[2] = z[3] = w[WINDOW];
+#pragma unroll
+        for (int u = 0; u < 5; u++)
+#pragma unroll
+            for (int v = 0; v < 5; v++)
+#pragma unroll
+                for (int k = 0; k < 4; k++)
+                    z[k] = fmaf(w[5 * u + v], x[u + k / 2][v + k % 2], z[k]);
+        s.s2[o][p][q] = activate_pooled<SOFT, MAX>(z[0], z[1], z[2], z[3]);
+    }
+}
+
+/* C3 and S4: s2[6][P][P] -> s4[row][16][column]. A thread has one place of S4 in two maps. In a
+   lone last row the input maps are summed up in two halves, as above. */
+template <class S, bool SOFT, bool MAX> __device__ inline void conv2_one(One<S> &s) {
+    constexpr int PAIRS = C3_MAPS / 2;
+    static_assert(PAIRS * S::Q * S::Q <= ONE_THREADS, "each thread has at most one place");
+    const int pair = threadIdx.x % PAIRS, place = threadIdx.x / PAIRS;
+    const int row = place / S::Q, q = place % S::Q;
+    const bool lone = S::Q % 2 && row == S::Q - 1;
+    const float2 bias = ((const float2 *)s.resident.c3_bias)[pair];
+    float z[2][4], first[2][4]; /* [map][window] */
+    if (row >= S::Q)
+        return;
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+        z[0][k] = bias.x;
+        z[1][k] = bias.y;
+        first[0][k] = first[1][k] = 0.0f;
+    }
+#pragma unroll 1
+    for (int c = 0; c < C1_MAPS; c++) {
+        float x[6][6];
+        load_windows(x, s.s2[c], 2 * row, 2 * q, false);
+        if (lone && c == C1_MAPS / 2)
+#pragma unroll
+            for (int k = 0; k < 4; k++) {
+                first[0][k] = z[0][k];
+                first[1][k] = z[1][k];
+                z[0][k] = z[1][k] = 0.0f;
+            }
+#pragma unroll
+        for (int u = 0; u < 5; u++)
+#pragma unroll
+            for (int v = 0; v < 5; v++) {
+                const float4 *four = &s.resident.c3[c][u][pair / 2][v];
+                const float2 w = ((const float2 *)four)[pair % 2];
+#pragma unroll
+                for (int k = 0; k < 4; k++) {
+                    z[0][k] = fmaf(w.x, x[u + k / 2][v + k % 2], z[0][k]);
+                    z[1][k] = fmaf(w.y, x[u + k / 2][v + k % 2], z[1][k]);
+                }
+            }
+    }
+#pragma unroll
+    for (int o = 0; o < 2; o++) {
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            z[o][k] = lone ? first[o][k] + z[o][k] : z[o][k];
+        s.s4[(row * C3_MAPS + 2 * pair + o) * S::Q + q] =
+            activate_pooled<SOFT, MAX>(z[o][0], z[o][1], z[o][2], z[o][3]);
+    }
+}
+
+/* x[INPUTS] -> partial[warp][OUTPUTS]: what a lane of DenseThread adds up for its outputs, here
+   a thread adds up for four of them. Weights are requested many at a time. */
+template <class D>
+__device__ inline void sums_one(const D &d, const float *x, float (*partial)[C5_SIZE]) {
+    constexpr int COLUMNS = D::VECTORS * D::GROUPS;
+    constexpr int AHEAD = D::STEPS < 17 ? D::STEPS : 17;
+    static_assert(2 * WARPS * COLUMNS <= ONE_THREADS, "each thread has at most one sum");
+    const int odd = threadIdx.x % 2, column = threadIdx.x / 2 % COLUMNS;
+    const int warp = threadIdx.x / 2 / COLUMNS;
+    const int vector = column / D::GROUPS, group = column % D::GROUPS;
+    const int first = 2 * D::STEPS * warp + odd;
+    float4 z = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (warp >= WARPS)
+        return;
+#pragma unroll 1
+    for (int from = 0; from < D::STEPS; from += AHEAD) {
+        float4 w[AHEAD];
+#pragma unroll
+        for (int k = 0; k < AHEAD; k++)
+            if (D::STEPS % AHEAD == 0 || from + k < D::STEPS)
+                w[k] = __ldg(&d.weight[first + 2 * (from + k)][vector][group]);
+#pragma unroll
+        for (int k = 0; k < AHEAD; k++)
+            if (D::STEPS % AHEAD == 0 || from + k < D::STEPS) {
+                const float xk = x[first + 2 * (from + k)];
+                z.x = fmaf(w[k].x, xk, z.x);
+                z.y = fmaf(w[k].y, xk, z.y);
+                z.z = fmaf(w[k].z, xk, z.z);
+                z.w = fmaf(w[k].w, xk, z.w);
+            }
+    }
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        const float sum = part(z, j) + __shfl_xor_sync(~0u, part(z, j), 1);
+        if (!odd && 4 * vector + j < D::PER)
+            partial[warp][group * D::PER + 4 * vector + j] = sum;
+    }
+}
+
+/* dense_sum for one image. */
+__device__ inline float sum_one(const float *bias, const float (*partial)[C5_SIZE], int o) {
+    float sum = bias[o];
+#pragma unroll
+    for (int warp = 0; warp < WARPS; warp++)
+        sum += partial[warp][o];
+    return sum;
+}
+
+/* C5, F6 and OUT: s4[FLAT] -> c5[120] -> f6[84] -> logits[10] in device memory. */
+template <class S, bool SOFT>
+__device__ inline void dense_one(One<S> &s, const Weights<S> &w, float *logits,
+                                 const whole_arguments &a, long long &since) {
+    const int o = threadIdx.x;
+    sums_one(w.c5, s.s4, s.partial);
+    __syncthreads();
+    if (o < w.c5.COLUMNS)
+        s.c5[o] = activate_one<SOFT>(sum_one(s.resident.c5_bias, s.partial, o));
+    __syncthreads();
+    tick(a, since, STAGE_C5);
+    sums_one(w.f6, s.c5, s.partial);
+    __syncthreads();
+    if (o < w.f6.COLUMNS)
+        s.f6[o] = activate_one<SOFT>(sum_one(s.resident.f6_bias, s.partial, o));
+    __syncthreads();
+    tick(a, since, STAGE_F6);
+    sums_one(w.out, s.f6, s.partial);
+    __syncthreads();
+    if (o < CLASSES)
+        logits[o] = sum_one(s.resident.out_bias, s.partial, o);
+    tick(a, since, STAGE_OUT);
+}
+
 /* ---- The network ---- */
 
 template <class S, bool SOFT, bool MAX>
@@ -472,6 +664,31 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) fused_kernel(whole_arg
         tick(a, since, STAGE_C3);
 
         dense<S, SOFT>(s.dense, s.resident, w, a, tile, since); /* s4 -> logits */
+    }
+}
+
+/* The same with one image a block. */
+template <class S, bool SOFT, bool MAX>
+__global__ void __launch_bounds__(ONE_THREADS, ONE_BLOCKS) fused_one_kernel(whole_arguments a) {
+    extern __shared__ __align__(16) unsigned char memory[];
+    One<S> &s = *(One<S> *)memory;
+    const Weights<S> &w = *(const Weights<S> *)a.weights;
+    long long since = a.clock ? clock64() : 0;
+
+    for (int k = threadIdx.x; k < (int)(sizeof s.resident / sizeof(float4)); k += ONE_THREADS)
+        ((float4 *)&s.resident)[k] = ((const float4 *)&w.resident)[k];
+
+    for (int image = (int)blockIdx.x; image < a.n; image += gridDim.x) {
+        load_one<S>(s, a, image);
+        __syncthreads();
+        tick(a, since, STAGE_INPUT);
+        conv1_one<S, SOFT, MAX>(s);
+        __syncthreads();
+        tick(a, since, STAGE_C1);
+        conv2_one<S, SOFT, MAX>(s);
+        __syncthreads();
+        tick(a, since, STAGE_C3);
+        dense_one<S, SOFT>(s, w, a.logits + (size_t)image * CLASSES, a, since);
     }
 }
 
@@ -559,9 +776,9 @@ template <class S, bool SOFT, bool MAX> void count(kernel_stage stages[STAGES]) 
 
 /* ---- Host: the backend ---- */
 
-const whole_variant variants[] = WHOLE_VARIANTS(fused_kernel);
-const whole_kind kind = {"fused", 70,      IMAGES,   0,
-                         THREADS, form_of, variants, (int)(sizeof variants / sizeof *variants)};
+const whole_variant variants[] = WHOLE_VARIANTS(fused_kernel, Shared, fused_one_kernel, One);
+const whole_kind kind = {"fused", 70,       {{IMAGES, THREADS}, {1, ONE_THREADS}},    3,
+                         form_of, variants, (int)(sizeof variants / sizeof *variants)};
 
 int fused_open(void **state, const model *m, int, int *max_batch, lenet5_error *err) {
     return whole_open(state, &kind, m, max_batch, err);

@@ -47,22 +47,21 @@ static int bind_backend(struct lenet5 *net, const struct backend *b, int *batch,
 }
 
 /* From which batch on a GPU is sooner done than simd: its round trip, copies included, takes
-   what a core needs for MACS_OF_A_TRIP multiply-adds. With LeNet-5 that is 11 images a core; on
-   an H200 beside 16 cores --bench found it between 64 and 256. */
-static int gpu_pays_from(const struct lenet5 *net) {
-    static const int64_t MACS_OF_A_TRIP = 4500000;
-    const int64_t cores = net->threads ? net->threads : threads_available();
+   what a core needs for MACS_OF_A_TRIP multiply-adds, and waking more cores takes as long. With
+   LeNet-5 that is 7 images; on an H200 beside 16 cores --bench found 4 for fused. */
+static int gpu_pays_from(const struct model *m) {
+    static const int64_t MACS_OF_A_TRIP = 2500000;
     int64_t macs = 1, batch;
-    for (int k = 0; k < net->model.count; k++)
-        macs += layer_macs(&net->model.layers[k]);
-    batch = 1 + cores * MACS_OF_A_TRIP / macs;
+    for (int k = 0; k < m->count; k++)
+        macs += layer_macs(&m->layers[k]);
+    batch = 1 + MACS_OF_A_TRIP / macs;
     return batch < DEFAULT_BATCH ? (int)batch : DEFAULT_BATCH;
 }
 
 /* "auto": the first exact backend that opens and pays for this batch. The first refusal is kept
    as the note. */
 static int bind_first(struct lenet5 *net, int *batch, struct lenet5_error *err) {
-    const int pays_from = gpu_pays_from(net);
+    const int pays_from = gpu_pays_from(&net->model);
     for (const struct backend *const *b = backends; *b; b++) {
         int granted = *batch;
         struct lenet5_error why;

@@ -14,7 +14,8 @@ struct whole {
     const whole_kind *kind;
     const whole_variant *variant;
     int max_batch, device;
-    int units, most_blocks;    /* multiprocessors; blocks that all of them hold at once */
+    int units;                 /* multiprocessors */
+    int most_blocks[TILES];    /* that all of them hold at once */
     void *weights;             /* device, owned */
     uint8_t *bytes;            /* device, owned: images of a batch */
     float *logits;             /* device, owned */
@@ -53,13 +54,36 @@ static const whole_variant *find_variant(const whole_kind *kind, const family *f
     return NULL;
 }
 
-/* Does the kernel run on this card, and how many of its blocks at once? */
+/* Is the kernel for these tiles ready on this card, and how many of its blocks at once? */
+static int check_kernel(whole *s, int tile, int shared, struct lenet5_error *err) {
+    const whole_kind *kind = s->kind;
+    const size_t needed = s->variant->shared[tile];
+    void (*const kernel)(whole_arguments) = s->variant->kernel[tile];
+    int per_unit;
+    cudaFuncAttributes attributes;
+    if ((size_t)shared < needed)
+        return fail(
+            err,
+            "backend %s needs %zu bytes of shared memory a block for this network; this "
+            "card has %d; backend cuda runs it",
+            kind->name, needed, shared);
+    CUDA_TRY(cudaFuncGetAttributes(&attributes, kernel)); /* built for this card? */
+    CUDA_TRY(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)needed));
+    CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                  cudaSharedmemCarveoutMaxShared));
+    CUDA_TRY(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_unit, kernel,
+                                                           kind->tile[tile].threads, needed));
+    s->most_blocks[tile] = s->units * per_unit;
+    return per_unit > 0
+               ? 0
+               : fail(err, "backend %s: no block fits on this card; backend cuda runs it",
+                      kind->name);
+}
+
 static int check_card(whole *s, struct lenet5_error *err) {
     const whole_kind *kind = s->kind;
-    const whole_variant *v = s->variant;
-    const int needed = (int)v->shared;
-    int shared, major, minor, per_unit;
-    cudaFuncAttributes attributes;
+    int shared, major, minor;
     CUDA_TRY(cudaGetDevice(&s->device));
     const int device = s->device;
     CUDA_TRY(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
@@ -71,28 +95,16 @@ static int check_card(whole *s, struct lenet5_error *err) {
                     "backend %s needs compute capability %d.%d or later; this card has %d.%d; "
                     "backend cuda runs this network",
                     kind->name, kind->capability / 10, kind->capability % 10, major, minor);
-    if (shared < needed)
-        return fail(err,
-                    "backend %s needs %d bytes of shared memory a block for this network; this "
-                    "card has %d; backend cuda runs it",
-                    kind->name, needed, shared);
-    CUDA_TRY(cudaFuncGetAttributes(&attributes, v->kernel)); /* built for this card? */
-    CUDA_TRY(
-        cudaFuncSetAttribute(v->kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, needed));
-    CUDA_TRY(cudaFuncSetAttribute(v->kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                  cudaSharedmemCarveoutMaxShared));
-    CUDA_TRY(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_unit, v->kernel, kind->threads,
-                                                           v->shared));
-    s->most_blocks = s->units * per_unit;
-    return s->most_blocks > 0
-               ? 0
-               : fail(err, "backend %s: no block fits on this card; backend cuda runs it",
-                      kind->name);
+    return check_kernel(s, WIDE, shared, err) || check_kernel(s, NARROW, shared, err) ? -1 : 0;
 }
 
+/* Not by a plain cudaMemcpy: where it returns, the last bytes may still be on the way, and
+   streams like ours would not wait for them. */
 static int upload(whole *s, const void *packed, struct lenet5_error *err) {
     CUDA_TRY(cudaMalloc(&s->weights, s->variant->weights));
-    CUDA_TRY(cudaMemcpy(s->weights, packed, s->variant->weights, cudaMemcpyHostToDevice));
+    CUDA_TRY(cudaMemcpyAsync(s->weights, packed, s->variant->weights, cudaMemcpyHostToDevice,
+                             s->stream));
+    CUDA_TRY(cudaStreamSynchronize(s->stream));
     return 0;
 }
 
@@ -131,9 +143,9 @@ static int prepare(whole *s, const struct model *m, int *max_batch, struct lenet
     if (!s->variant)
         return fail(err, "backend %s was built without a kernel for this network",
                     s->kind->name);
+    CUDA_TRY(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
     if (check_card(s, err) || upload_weights(s, &f, m, err))
         return -1;
-    CUDA_TRY(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
     for (cudaEvent_t &e : s->event)
         CUDA_TRY(cudaEventCreate(&e));
     CUDA_TRY(cudaMalloc((void **)&s->clock, STAGES * sizeof *s->clock));
@@ -154,36 +166,36 @@ int whole_open(void **state, const whole_kind *kind, const struct model *m, int 
     return 0;
 }
 
-static int launch_tiles(const whole *s, whole_arguments a, int images, cudaStream_t stream,
+static int launch_tiles(const whole *s, whole_arguments a, int tile, cudaStream_t stream,
                         struct lenet5_error *err) {
-    const int tiles = (int)ceil_div((size_t)a.n, (size_t)images);
-    const int blocks = tiles < s->most_blocks ? tiles : s->most_blocks;
-    a.narrow = images != s->kind->images;
-    s->variant->kernel<<<blocks, s->kind->threads, s->variant->shared, stream>>>(a);
+    const whole_variant *v = s->variant;
+    const int tiles = (int)ceil_div((size_t)a.n, (size_t)s->kind->tile[tile].images);
+    const int most = s->most_blocks[tile], blocks = tiles < most ? tiles : most;
+    a.narrow = tile == NARROW;
+    v->kernel[tile]<<<blocks, s->kind->tile[tile].threads, v->shared[tile], stream>>>(a);
     CUDA_TRY(cudaGetLastError());
     return 0;
 }
 
 /* Blocks take tiles in rounds. What is left after the last full round goes into a launch of its
-   own if it is little: the card then spreads these blocks over all multiprocessors, one on
-   each, and narrow tiles can be used if there are blocks enough. */
+   own if it is little: in narrow tiles if these are sooner done, else in wide ones, whose
+   blocks the card then spreads over all multiprocessors, one on each. */
 static int launch(const whole *s, const uint8_t *bytes, int n, float *logits,
                   unsigned long long *clock, cudaStream_t stream, struct lenet5_error *err) {
     const whole_kind *kind = s->kind;
-    const int round = kind->images * s->most_blocks;
-    const int few = kind->narrow ? kind->narrow * s->most_blocks : kind->images * s->units;
-    const int rest = n % round, split = rest && rest <= few;
+    const int rest = n % (kind->tile[WIDE].images * s->most_blocks[WIDE]);
+    const int round = kind->tile[NARROW].images * s->most_blocks[NARROW];
+    const bool few = rest <= kind->narrow_rounds * round;
+    const bool split = rest && (few || rest <= kind->tile[WIDE].images * s->units);
     const int first = split ? n - rest : n;
     const size_t pixels = (size_t)s->variant->side * s->variant->side;
     cudaGetLastError(); /* what others left is no failure of this launch */
     const whole_arguments full = {bytes, s->weights, logits, first, 0, clock};
     const whole_arguments last = {
         bytes + first * pixels, s->weights, logits + (size_t)first * CLASSES, rest, 0, clock};
-    if (first && launch_tiles(s, full, kind->images, stream, err))
+    if (first && launch_tiles(s, full, WIDE, stream, err))
         return -1;
-    return split
-               ? launch_tiles(s, last, kind->narrow ? kind->narrow : kind->images, stream, err)
-               : 0;
+    return split ? launch_tiles(s, last, few ? NARROW : WIDE, stream, err) : 0;
 }
 
 int whole_run_device(void *state, const uint8_t *bytes, int n, float *logits, void *stream,

@@ -10,48 +10,58 @@
 #include "cuda.cuh"
 #include "family.h"
 
+/* A launch cuts its batch into tiles, which a block takes one after another: wide ones, which
+   are fastest an image, or narrow ones, which are sooner done. */
+enum { WIDE, NARROW, TILES };
+
 /* What a kernel gets. */
 struct whole_arguments {
     const uint8_t *bytes; /* device, n images, at a multiple of 16 */
     const void *weights;  /* device, as whole_variant.pack made them */
     float *logits;        /* device, n * 10 */
     int n;
-    int narrow;                /* tiles of whole_kind.narrow images */
+    int narrow;                /* tiles are narrow */
     unsigned long long *clock; /* NULL, or STAGES sums of cycles over all blocks */
 };
 
-/* The kernel for one member of the family. */
+/* The kernels for one member of the family. */
 struct whole_variant {
     int side, border, soft, max_pool; /* soft: tanh or sigmoid, else relu */
-    void (*kernel)(whole_arguments);
-    size_t shared, weights; /* bytes */
+    void (*kernel[TILES])(whole_arguments);
+    size_t shared[TILES], weights; /* bytes */
     /* weights are zeros before; what it does not need of *from it may spoil */
     int (*pack)(void *weights, folded *from, struct lenet5_error *err);
-    void (*count)(kernel_stage stages[STAGES]); /* fills in cost; zeros before */
+    void (*count)(kernel_stage stages[STAGES]); /* fills in cost of wide tiles; zeros before */
 };
 
-/* The table of all members for a file's kernel<Shape, soft, max>, with its Shared<Shape>,
-   Weights<Shape>, pack_weights<Shape> and count<Shape, soft, max>. */
-#define WHOLE_VARIANT(kernel, side, border, soft, max)                                         \
+/* The table of all members for a file's kernel<Shape, soft, max> with its memory<Shape> for
+   wide and for narrow tiles, and its Weights<Shape>, pack_weights<Shape> and count<Shape, soft,
+   max>. */
+#define WHOLE_VARIANT(wide, wide_memory, narrow, narrow_memory, side, border, soft, max)       \
     {                                                                                          \
-        side, border, soft, max, kernel<Shape<side, border>, soft, max>,                       \
-            sizeof(Shared<Shape<side, border>>), sizeof(Weights<Shape<side, border>>),         \
-            pack_weights<Shape<side, border>>, count<Shape<side, border>, soft, max>           \
+        side, border, soft, max,                                                               \
+            {wide<Shape<side, border>, soft, max>, narrow<Shape<side, border>, soft, max>},    \
+            {sizeof(wide_memory<Shape<side, border>>),                                         \
+             sizeof(narrow_memory<Shape<side, border>>)},                                      \
+            sizeof(Weights<Shape<side, border>>), pack_weights<Shape<side, border>>,           \
+            count<Shape<side, border>, soft, max>                                              \
     }
-#define WHOLE_SHAPE(kernel, side, border)                                                      \
-    WHOLE_VARIANT(kernel, side, border, true, false),                                          \
-        WHOLE_VARIANT(kernel, side, border, true, true),                                       \
-        WHOLE_VARIANT(kernel, side, border, false, false),                                     \
-        WHOLE_VARIANT(kernel, side, border, false, true)
-#define WHOLE_VARIANTS(kernel)                                                                 \
-    { WHOLE_SHAPE(kernel, 28, 2), WHOLE_SHAPE(kernel, 28, 0), WHOLE_SHAPE(kernel, 32, 0) }
+#define WHOLE_SHAPE(...)                                                                       \
+    WHOLE_VARIANT(__VA_ARGS__, true, false), WHOLE_VARIANT(__VA_ARGS__, true, true),           \
+        WHOLE_VARIANT(__VA_ARGS__, false, false), WHOLE_VARIANT(__VA_ARGS__, false, true)
+#define WHOLE_VARIANTS(...)                                                                    \
+    {                                                                                          \
+        WHOLE_SHAPE(__VA_ARGS__, 28, 2), WHOLE_SHAPE(__VA_ARGS__, 28, 0),                      \
+            WHOLE_SHAPE(__VA_ARGS__, 32, 0)                                                    \
+    }
 
 struct whole_kind {
     const char *name;
     int capability; /* least compute capability, 80 is 8.0 */
-    int images;     /* of a block's tile */
-    int narrow;     /* of a small tile, which is slower an image but sooner done; 0 if none */
-    int threads;    /* of a block */
+    struct {
+        int images, threads; /* of a block */
+    } tile[TILES];
+    int narrow_rounds; /* that are sooner done than one of wide tiles */
     form (*form_of)(const family *f);
     const whole_variant *variants;
     int count;

@@ -258,7 +258,7 @@ def main():
     parser.add_argument("--backends", default="fused,tensor,cuda")
     parser.add_argument("--peers", default="torch,compile,jax")
     parser.add_argument("--no-check", action="store_true", help="only time")
-    parser.add_argument("--seconds", default=75, type=int, help="most for each contender")
+    parser.add_argument("--seconds", default=120, type=int, help="most for each contender")
     parser.add_argument("--blob", action="append", default=[], help="trained weights to check")
     parser.add_argument("--images", action="append", default=[],
                         help="an IDX file, not compressed, to check them on")

@@ -390,15 +390,15 @@ static void check_whole_numbers(const Subject &s, int side, int border, enum op 
 /* Batches of every size give the same bits as one large one, from any place in it. */
 static void check_ragged(const Subject &s, void *state, const struct model *m) {
     const int pixels = (int)shape_size(m->input);
-    const int n = 10700; /* more than one round of tiles in either kernel */
+    const int n = 10700; /* more than one round of wide tiles, and some more */
     uint8_t *bytes = random_images(n, pixels);
     const std::vector<uint32_t> all = run(s, state, bytes, n);
     std::vector<int> sizes;
     for (int k = 1; k <= 97; k += quick ? 16 : 1)
         sizes.push_back(k);
     if (!quick)
-        sizes.insert(sizes.end(),
-                     {2111, 2113, 4223, 4224, 4225, 8447, 8449, 9999, 10000, 10000, 10561});
+        sizes.insert(sizes.end(), {264, 265, 792, 793, 2111, 2113, 4223, 4224, 4225, 8447, 8449,
+                                   9999, 10000, 10000, 10561});
     int differ = 0;
     for (int size : sizes) {
         const int at = (int)(uniform() * (n - size + 1));

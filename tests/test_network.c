@@ -591,9 +591,9 @@ static void test_lone_softmax(void **state) {
 static void test_auto(void **state) {
     (void)state;
     const struct lenet5_options none = {NULL, 0, 1}, automatic = {"auto", 512, 1},
-                                few = {"auto", 9, 1};
+                                few = {"auto", 6, 1};
     const struct lenet5_options *const asked[] = {NULL, &none, &automatic, &few};
-    static const int batches[] = {4096, 4096, 512, 9};
+    static const int batches[] = {4096, 4096, 512, 6};
     const struct backend *const *first = backends;
     struct lenet5_error why = {""}, err = {""};
     char note[600] = "";
@@ -616,7 +616,7 @@ static void test_auto(void **state) {
             assert_string_equal(lenet5_info(net)->backend_note, note);
         else if (strcmp(backends[0]->name, "simd"))
             assert_string_equal(lenet5_info(net)->backend_note,
-                                "no GPU: batches of 9 are done sooner here, up to 10");
+                                "no GPU: batches of 6 are done sooner here, up to 6");
         assert_int_equal(lenet5_info(net)->max_batch, batches[k]);
         lenet5_close(net);
     }
