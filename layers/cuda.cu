@@ -126,7 +126,7 @@ static int upload_model(struct cuda *s, struct lenet5_error *err) {
         return 0;
     CUDA_TRY(cudaMalloc((void **)&s->floats, m->float_count * sizeof(float)));
     /* On the stream: where a plain cudaMemcpy returns, its last bytes may still be on the way,
-       and the stream would not wait for them. */
+       and the stream would not wait for them. load_kernels waits, for all streams. */
     CUDA_TRY(cudaMemcpyAsync(s->floats, m->floats, m->float_count * sizeof(float),
                              cudaMemcpyHostToDevice, s->stream));
     for (int k = 0; k < m->count; k++) {

@@ -2,13 +2,16 @@
  *
  * fused.cu - backend "fused": the whole LeNet-5 in one kernel, in exact float32.
  *
- * A block takes a tile of 16 images through all layers; nothing but bytes comes in and logits
- * go out. The rule that shapes everything: lane = image. The 16 lanes of a half-warp do the
- * same work on 16 images, so that an activation is one line of 64 bytes in shared memory, its
- * 16 images side by side, and a weight is one address for all of them. The 8 half-warps
+ * fused_kernel: a block takes a tile of 16 images through all layers; nothing but bytes comes
+ * in and logits go out. The rule that shapes everything: lane = image. The 16 lanes of a
+ * half-warp do the same work on 16 images, so that an activation is one line of 64 bytes in
+ * shared memory, its 16 images side by side, and a weight is one address for all of them. The 8
+ * half-warps
  * ("workers") divide a layer's outputs among themselves. Two blocks live on a multiprocessor
- * and fill each other's waits at barriers. Where there are too few images for that, a second
- * kernel has one image a block, and its threads divide the places of a map.
+ * and fill each other's waits at barriers.
+ *
+ * fused_one_kernel: with few images that would leave most of the card idle. A block takes one
+ * image, and its threads divide the places of a map.
  *
  * What limits it is the rate of FFMA, and below that the register ports: an FFMA with three
  * fresh operands takes two cycles, one that reuses the operand of the FFMA before takes one.
@@ -466,7 +469,7 @@ __device__ inline void load_one(One<S> &s, const whole_arguments &a, int image) 
     for (int k = threadIdx.x; k < SPAN * SPAN; k += ONE_THREADS) {
         const int r = k / SPAN - S::BORDER, q = k % SPAN - S::BORDER;
         const bool inside = r >= 0 && r < S::SIDE && q >= 0 && q < S::SIDE;
-        s.image[0][k] = inside ? (float)bytes[r * S::SIDE + q] : 0.0f;
+        s.image[k / SPAN][k % SPAN] = inside ? (float)bytes[r * S::SIDE + q] : 0.0f;
     }
 }
 
@@ -482,7 +485,7 @@ __device__ inline void load_windows(float (&x)[6][6], const float (*map)[SIDE], 
 }
 
 /* C1 and S2: image -> s2[6][P][P]. A thread has one place of S2 in all maps; right of the
-   middle it goes from right to left, as above. */
+   middle it goes from right to left, as in conv1. */
 template <class S, bool SOFT, bool MAX> __device__ inline void conv1_one(One<S> &s) {
     static_assert(S::P * S::P <= ONE_THREADS, "each thread has at most one place");
     const int p = threadIdx.x / S::P, q = threadIdx.x % S::P;
@@ -510,7 +513,7 @@ template <class S, bool SOFT, bool MAX> __device__ inline void conv1_one(One<S> 
 }
 
 /* C3 and S4: s2[6][P][P] -> s4[row][16][column]. A thread has one place of S4 in two maps. In a
-   lone last row the input maps are summed up in two halves, as above. */
+   lone last row the input maps are summed up in two halves, as in conv2. */
 template <class S, bool SOFT, bool MAX> __device__ inline void conv2_one(One<S> &s) {
     constexpr int PAIRS = C3_MAPS / 2;
     static_assert(PAIRS * S::Q * S::Q <= ONE_THREADS, "each thread has at most one place");
@@ -561,76 +564,55 @@ template <class S, bool SOFT, bool MAX> __device__ inline void conv2_one(One<S> 
     }
 }
 
-/* x[INPUTS] -> partial[warp][OUTPUTS]: what a lane of DenseThread adds up for its outputs, here
-   a thread adds up for four of them. Weights are requested many at a time. */
+/* x[INPUTS] -> partial[quarter][OUTPUTS], before bias and activation, in the order of
+   DenseThread: two neighbours, one for even and one for odd inputs, have four outputs for a
+   quarter of the inputs. AHEAD of their weights are on the way at once. */
 template <class D>
 __device__ inline void sums_one(const D &d, const float *x, float (*partial)[C5_SIZE]) {
-    constexpr int COLUMNS = D::VECTORS * D::GROUPS;
-    constexpr int AHEAD = D::STEPS < 17 ? D::STEPS : 17;
-    static_assert(2 * WARPS * COLUMNS <= ONE_THREADS, "each thread has at most one sum");
+    constexpr int COLUMNS = D::VECTORS * D::GROUPS, THREADS_USED = 2 * WARPS * COLUMNS;
+    constexpr int ROUNDS = (D::STEPS + 16) / 17, AHEAD = (D::STEPS + ROUNDS - 1) / ROUNDS;
+    static_assert(THREADS_USED <= ONE_THREADS && THREADS_USED % 32 == 0, "whole warps leave");
     const int odd = threadIdx.x % 2, column = threadIdx.x / 2 % COLUMNS;
-    const int warp = threadIdx.x / 2 / COLUMNS;
+    const int quarter = threadIdx.x / 2 / COLUMNS;
     const int vector = column / D::GROUPS, group = column % D::GROUPS;
-    const int first = 2 * D::STEPS * warp + odd;
-    float4 z = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (warp >= WARPS)
+    const int first = 2 * D::STEPS * quarter + odd;
+    float z[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (threadIdx.x >= THREADS_USED)
         return;
 #pragma unroll 1
     for (int from = 0; from < D::STEPS; from += AHEAD) {
         float4 w[AHEAD];
 #pragma unroll
         for (int k = 0; k < AHEAD; k++)
-            if (D::STEPS % AHEAD == 0 || from + k < D::STEPS)
+            if (from + k < D::STEPS)
                 w[k] = __ldg(&d.weight[first + 2 * (from + k)][vector][group]);
 #pragma unroll
         for (int k = 0; k < AHEAD; k++)
-            if (D::STEPS % AHEAD == 0 || from + k < D::STEPS) {
-                const float xk = x[first + 2 * (from + k)];
-                z.x = fmaf(w[k].x, xk, z.x);
-                z.y = fmaf(w[k].y, xk, z.y);
-                z.z = fmaf(w[k].z, xk, z.z);
-                z.w = fmaf(w[k].w, xk, z.w);
-            }
+            if (from + k < D::STEPS)
+#pragma unroll
+                for (int j = 0; j < 4; j++)
+                    z[j] = fmaf(part(w[k], j), x[first + 2 * (from + k)], z[j]);
     }
 #pragma unroll
     for (int j = 0; j < 4; j++) {
-        const float sum = part(z, j) + __shfl_xor_sync(~0u, part(z, j), 1);
+        z[j] += __shfl_xor_sync(~0u, z[j], 1);
         if (!odd && 4 * vector + j < D::PER)
-            partial[warp][group * D::PER + 4 * vector + j] = sum;
+            partial[quarter][group * D::PER + 4 * vector + j] = z[j];
     }
 }
 
-/* dense_sum for one image. */
-__device__ inline float sum_one(const float *bias, const float (*partial)[C5_SIZE], int o) {
+/* Output threadIdx.x of a dense layer before activation; above its outputs something else. */
+template <class D>
+__device__ inline float dense_one(const D &d, const float *bias, const float *x,
+                                  float (*partial)[C5_SIZE]) {
+    const int o = min((int)threadIdx.x, D::COLUMNS - 1);
+    sums_one(d, x, partial);
+    __syncthreads(); /* the sums are complete */
     float sum = bias[o];
 #pragma unroll
-    for (int warp = 0; warp < WARPS; warp++)
-        sum += partial[warp][o];
+    for (int quarter = 0; quarter < WARPS; quarter++)
+        sum += partial[quarter][o];
     return sum;
-}
-
-/* C5, F6 and OUT: s4[FLAT] -> c5[120] -> f6[84] -> logits[10] in device memory. */
-template <class S, bool SOFT>
-__device__ inline void dense_one(One<S> &s, const Weights<S> &w, float *logits,
-                                 const whole_arguments &a, long long &since) {
-    const int o = threadIdx.x;
-    sums_one(w.c5, s.s4, s.partial);
-    __syncthreads();
-    if (o < w.c5.COLUMNS)
-        s.c5[o] = activate_one<SOFT>(sum_one(s.resident.c5_bias, s.partial, o));
-    __syncthreads();
-    tick(a, since, STAGE_C5);
-    sums_one(w.f6, s.c5, s.partial);
-    __syncthreads();
-    if (o < w.f6.COLUMNS)
-        s.f6[o] = activate_one<SOFT>(sum_one(s.resident.f6_bias, s.partial, o));
-    __syncthreads();
-    tick(a, since, STAGE_F6);
-    sums_one(w.out, s.f6, s.partial);
-    __syncthreads();
-    if (o < CLASSES)
-        logits[o] = sum_one(s.resident.out_bias, s.partial, o);
-    tick(a, since, STAGE_OUT);
 }
 
 /* ---- The network ---- */
@@ -673,7 +655,7 @@ __global__ void __launch_bounds__(ONE_THREADS, ONE_BLOCKS) fused_one_kernel(whol
     extern __shared__ __align__(16) unsigned char memory[];
     One<S> &s = *(One<S> *)memory;
     const Weights<S> &w = *(const Weights<S> *)a.weights;
-    long long since = a.clock ? clock64() : 0;
+    const int o = threadIdx.x; /* the output of dense layers that this thread finishes */
 
     for (int k = threadIdx.x; k < (int)(sizeof s.resident / sizeof(float4)); k += ONE_THREADS)
         ((float4 *)&s.resident)[k] = ((const float4 *)&w.resident)[k];
@@ -681,14 +663,21 @@ __global__ void __launch_bounds__(ONE_THREADS, ONE_BLOCKS) fused_one_kernel(whol
     for (int image = (int)blockIdx.x; image < a.n; image += gridDim.x) {
         load_one<S>(s, a, image);
         __syncthreads();
-        tick(a, since, STAGE_INPUT);
         conv1_one<S, SOFT, MAX>(s);
         __syncthreads();
-        tick(a, since, STAGE_C1);
         conv2_one<S, SOFT, MAX>(s);
         __syncthreads();
-        tick(a, since, STAGE_C3);
-        dense_one<S, SOFT>(s, w, a.logits + (size_t)image * CLASSES, a, since);
+        const float c5 = dense_one(w.c5, s.resident.c5_bias, s.s4, s.partial);
+        if (o < w.c5.COLUMNS)
+            s.c5[o] = activate_one<SOFT>(c5);
+        __syncthreads();
+        const float f6 = dense_one(w.f6, s.resident.f6_bias, s.c5, s.partial);
+        if (o < w.f6.COLUMNS)
+            s.f6[o] = activate_one<SOFT>(f6);
+        __syncthreads();
+        const float out = dense_one(w.out, s.resident.out_bias, s.f6, s.partial);
+        if (o < CLASSES)
+            a.logits[(size_t)image * CLASSES + o] = out;
     }
 }
 
@@ -777,7 +766,7 @@ template <class S, bool SOFT, bool MAX> void count(kernel_stage stages[STAGES]) 
 /* ---- Host: the backend ---- */
 
 const whole_variant variants[] = WHOLE_VARIANTS(fused_kernel, Shared, fused_one_kernel, One);
-const whole_kind kind = {"fused", 70,       {{IMAGES, THREADS}, {1, ONE_THREADS}},    3,
+const whole_kind kind = {"fused", 70,       {{IMAGES, THREADS}, {1, ONE_THREADS}},    6,
                          form_of, variants, (int)(sizeof variants / sizeof *variants)};
 
 int fused_open(void **state, const model *m, int, int *max_batch, lenet5_error *err) {

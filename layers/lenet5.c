@@ -46,38 +46,39 @@ static int bind_backend(struct lenet5 *net, const struct backend *b, int *batch,
     return 0;
 }
 
-/* From which batch on a GPU is sooner done than simd: its round trip, copies included, takes
-   what a core needs for MACS_OF_A_TRIP multiply-adds, and waking more cores takes as long. With
-   LeNet-5 that is 7 images; on an H200 beside 16 cores --bench found 4 for fused. */
-static int gpu_pays_from(const struct model *m) {
-    static const int64_t MACS_OF_A_TRIP = 2500000;
+/* From which batch on a backend is sooner done than simd. A GPU takes, copies included, as long
+   as one core takes for 2.5 M multiply-adds where the network is one kernel, and as all cores
+   take for 4.5 M each where every layer is one. With LeNet-5 that is 7 images, and 11 a core;
+   on an H200 beside 16 cores --bench found 4, and between 64 and 256. */
+static int pays_from(const struct backend *b, const struct lenet5 *net) {
+    const int64_t cores = net->threads ? net->threads : threads_available();
+    const int64_t trip = !b->on_gpu ? 0 : b->layer ? 4500000 * cores : 2500000;
     int64_t macs = 1, batch;
-    for (int k = 0; k < m->count; k++)
-        macs += layer_macs(&m->layers[k]);
-    batch = 1 + MACS_OF_A_TRIP / macs;
+    for (int k = 0; k < net->model.count; k++)
+        macs += layer_macs(&net->model.layers[k]);
+    batch = 1 + trip / macs;
     return batch < DEFAULT_BATCH ? (int)batch : DEFAULT_BATCH;
 }
 
 /* "auto": the first exact backend that opens and pays for this batch. The first refusal is kept
    as the note. */
 static int bind_first(struct lenet5 *net, int *batch, struct lenet5_error *err) {
-    const int pays_from = gpu_pays_from(&net->model);
     for (const struct backend *const *b = backends; *b; b++) {
+        const int least = pays_from(*b, net);
         int granted = *batch;
-        struct lenet5_error why;
+        struct lenet5_error why = {""}, *note = *net->note.message ? NULL : &net->note;
         if ((*b)->tolerance > EXACT)
             continue;
-        if ((*b)->on_gpu && *batch < pays_from) {
-            fail(&net->note, "no GPU: batches of %d are done sooner here, up to %d", *batch,
-                 pays_from - 1);
+        if (*batch < least) {
+            fail(note, "no GPU: batches of %d are done sooner here, up to %d", *batch,
+                 least - 1);
             continue;
         }
         if (!bind_backend(net, *b, &granted, &why)) {
             *batch = granted;
             return 0;
         }
-        if (!net->note.message[0])
-            fail(&net->note, "not %s: %s", (*b)->name, why.message);
+        fail(note, "not %s: %s", (*b)->name, why.message);
     }
     return fail(err, "no backend can run this network; %s", net->note.message);
 }

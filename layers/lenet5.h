@@ -122,8 +122,10 @@ LENET5_API int lenet5_run_floats(struct lenet5 *net, const float *images, size_t
 /* The same where images and logits are device memory: queues the work on stream (a
    cudaStream_t; NULL is the default stream) and returns; nothing is allocated, copied to the
    host or waited for, so the call can be captured into a CUDA graph. n must be 1 to max_batch,
-   images a multiple of 16 and logits one of 8, as what cudaMalloc gives is. Name the backend in
-   lenet5_open: "auto" may be on the CPU.
+   images a multiple of 16 and logits one of 8, as what cudaMalloc gives is. Images must arrive
+   in the order of the stream: copy them by cudaMemcpyAsync on it, as a plain cudaMemcpy from
+   pageable memory may return before its last bytes are there. Name the backend in lenet5_open:
+   "auto" may be on the CPU.
    The network's own activations are reused by the next call, so calls on one network belong on
    one stream, or must be ordered by events; before lenet5_run on the same network, which has a
    stream of its own, wait for them. A captured graph holds the network's memory: it may run

@@ -179,14 +179,16 @@ static int launch_tiles(const whole *s, whole_arguments a, int tile, cudaStream_
 
 /* Blocks take tiles in rounds. What is left after the last full round goes into a launch of its
    own if it is little: in narrow tiles if these are sooner done, else in wide ones, whose
-   blocks the card then spreads over all multiprocessors, one on each. */
+   blocks the card then spreads over all multiprocessors, one on each. The clock's stages are
+   those of wide tiles. */
 static int launch(const whole *s, const uint8_t *bytes, int n, float *logits,
                   unsigned long long *clock, cudaStream_t stream, struct lenet5_error *err) {
     const whole_kind *kind = s->kind;
     const int rest = n % (kind->tile[WIDE].images * s->most_blocks[WIDE]);
-    const int round = kind->tile[NARROW].images * s->most_blocks[NARROW];
-    const bool few = rest <= kind->narrow_rounds * round;
-    const bool split = rest && (few || rest <= kind->tile[WIDE].images * s->units);
+    const bool few = !clock && rest <= kind->few * s->units;
+    const bool spread =
+        s->most_blocks[WIDE] > s->units && rest <= kind->tile[WIDE].images * s->units;
+    const bool split = rest && (few || spread);
     const int first = split ? n - rest : n;
     const size_t pixels = (size_t)s->variant->side * s->variant->side;
     cudaGetLastError(); /* what others left is no failure of this launch */

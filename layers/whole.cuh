@@ -2,7 +2,7 @@
  *
  * whole.cuh - a backend that runs a whole network of the LeNet-5 family in one kernel. This is
  * the host's side, which fused.cu (float32) and tensor.cu (tensor cores) share: they bring a
- * table of kernels, one for each member of the family, and how each wants its weights.
+ * table of kernels for each member of the family, and how these want their weights.
  */
 #ifndef LENET5_WHOLE_CUH
 #define LENET5_WHOLE_CUH
@@ -34,9 +34,8 @@ struct whole_variant {
     void (*count)(kernel_stage stages[STAGES]); /* fills in cost of wide tiles; zeros before */
 };
 
-/* The table of all members for a file's kernel<Shape, soft, max> with its memory<Shape> for
-   wide and for narrow tiles, and its Weights<Shape>, pack_weights<Shape> and count<Shape, soft,
-   max>. */
+/* The table of all members: for wide and for narrow tiles a kernel<Shape, soft, max> and its
+   shared memory<Shape>; then the file's Weights, pack_weights and count. */
 #define WHOLE_VARIANT(wide, wide_memory, narrow, narrow_memory, side, border, soft, max)       \
     {                                                                                          \
         side, border, soft, max,                                                               \
@@ -61,7 +60,7 @@ struct whole_kind {
     struct {
         int images, threads; /* of a block */
     } tile[TILES];
-    int narrow_rounds; /* that are sooner done than one of wide tiles */
+    int few; /* images a multiprocessor, for which narrow tiles are sooner done */
     form (*form_of)(const family *f);
     const whole_variant *variants;
     int count;

@@ -348,7 +348,7 @@ static void check_accuracy(const Subject &s, void *state, const struct model *m,
 /* Weights of -1, 0 and 1, so few of them, and pixels of 0 to 3: then relu and both poolings
    keep every number, in halves too, as it is, and logits must be those of exact arithmetic. */
 static void check_whole_numbers(const Subject &s, int side, int border, enum op pool) {
-    enum { IMAGES = 200 };
+    const int IMAGES = quick ? 200 : 1000; /* narrow tiles; wide ones */
     struct model m;
     int differ = 0, nonzero = 0;
     make_model(&m, side, border, ACT_RELU, pool, 0);
@@ -390,15 +390,19 @@ static void check_whole_numbers(const Subject &s, int side, int border, enum op 
 /* Batches of every size give the same bits as one large one, from any place in it. */
 static void check_ragged(const Subject &s, void *state, const struct model *m) {
     const int pixels = (int)shape_size(m->input);
-    const int n = 10700; /* more than one round of wide tiles, and some more */
+    /* images a multiprocessor, about which launches change; 32 and 64 are full rounds */
+    static const int edges[] = {2, 6, 16, 32, 32 + 6, 32 + 16, 64, 64 + 16, 81};
+    int units;
+    TRY(cudaDeviceGetAttribute(&units, cudaDevAttrMultiProcessorCount, 0));
+    const int n = 81 * units + 1;
     uint8_t *bytes = random_images(n, pixels);
     const std::vector<uint32_t> all = run(s, state, bytes, n);
     std::vector<int> sizes;
     for (int k = 1; k <= 97; k += quick ? 16 : 1)
         sizes.push_back(k);
-    if (!quick)
-        sizes.insert(sizes.end(), {264, 265, 792, 793, 2111, 2113, 4223, 4224, 4225, 8447, 8449,
-                                   9999, 10000, 10000, 10561});
+    for (int edge : edges)
+        for (int k = edge * units - 1; k <= edge * units + 1 && !quick; k++)
+            sizes.push_back(k);
     int differ = 0;
     for (int size : sizes) {
         const int at = (int)(uniform() * (n - size + 1));
