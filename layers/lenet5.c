@@ -49,7 +49,7 @@ static int bind_backend(struct lenet5 *net, const struct backend *b, int *batch,
 /* From which batch on a backend is sooner done than simd. A GPU takes, copies included, as long
    as one core takes for 2.5 M multiply-adds where the network is one kernel, and as all cores
    take for 4.5 M each where every layer is one. With LeNet-5 that is 7 images, and 11 a core;
-   on an H200 beside 16 cores --bench found 4, and between 64 and 256. */
+   on an H200 beside 16 cores --bench found 4 to 16, and between 64 and 256. */
 static int pays_from(const struct backend *b, const struct lenet5 *net) {
     const int64_t cores = net->threads ? net->threads : threads_available();
     const int64_t trip = !b->on_gpu ? 0 : b->layer ? 4500000 * cores : 2500000;
