@@ -45,7 +45,7 @@ def draw(result, target):
     for k, limit in enumerate(result.get("limits", [])):  # beside each other, as some are near
         axes.axhline(limit["images_per_s"], color="grey", linestyle="--", linewidth=1)
         axes.annotate(f"limit: {limit['limit']}", (20 ** k, limit["images_per_s"]),
-                      color="grey", fontsize=8, va="bottom")
+                      color="grey", fontsize=8, va="top" if k % 2 else "bottom")
     if result.get("gpu_pays_from"):
         axes.axvline(result["gpu_pays_from"], color="grey", linestyle=":",
                      label=f"the GPU pays from {result['gpu_pays_from']}")

@@ -403,6 +403,8 @@ static void check_ragged(const Subject &s, void *state, const struct model *m) {
     for (int edge : edges)
         for (int k = edge * units - 1; k <= edge * units + 1 && !quick; k++)
             sizes.push_back(k);
+    if (!quick && n >= 10000)
+        sizes.push_back(10000); /* the test set */
     int differ = 0;
     for (int size : sizes) {
         const int at = (int)(uniform() * (n - size + 1));
