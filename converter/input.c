@@ -57,7 +57,7 @@ static int side_behind(const struct unit *u, int side, int dimension) {
     if (u->padding == PADDING_SAME)
         return (side + stride - 1) / stride;
     side += u->padding == PADDING_FULL ? 2 * (window - 1) : 0;
-    return side < window ? 0 : (side - window) / stride + 1;
+    return window_steps(side, window, stride);
 }
 
 /* Does an architecture fit images of this size: do they give what the first dense layer takes,

@@ -210,11 +210,6 @@ static struct shape bordered(const struct builder *b) {
 
 /* ---- convolution and pooling ------------------------------------------------------------ */
 
-/* Output side of a window, at least 0. */
-static int steps(int side, int kernel, int stride) {
-    return side < kernel ? 0 : (side - kernel) / stride + 1;
-}
-
 static int check_map(struct builder *b, const struct unit *u, int kernel_h, int kernel_w) {
     if (b->flat)
         return unit_fail(b, u, "needs a map, but the layer before it gives a vector of %zu",
@@ -238,8 +233,8 @@ static int place_window(struct builder *b, struct unit *u, struct row *r, const 
     struct layer *l = &r->row;
     set_window(l, u->window[0], u->window[1], u->stride[0], u->stride[1]);
     set_border(l, border);
-    l->out.h = steps(b->at.h + border[0] + border[2], l->kernel_h, l->stride_h);
-    l->out.w = steps(b->at.w + border[1] + border[3], l->kernel_w, l->stride_w);
+    l->out.h = window_steps(b->at.h + border[0] + border[2], l->kernel_h, l->stride_h);
+    l->out.w = window_steps(b->at.w + border[1] + border[3], l->kernel_w, l->stride_w);
     if (!l->out.h || !l->out.w)
         return unit_fail(b, u,
                          "has a window of %dx%d, which does not fit into a map of %dx%d%s",

@@ -19,10 +19,6 @@ int count_kind(const struct keras *k, enum kind kind) {
     return count;
 }
 
-static int pooled_side(struct way way, int side) {
-    return side < way.pool ? 0 : (side - way.pool) / way.step + 1;
-}
-
 /* How many numbers reach the first dense layer; 0 if a window does not fit. */
 static size_t simulate(const struct keras *k, struct way way, int height, int width) {
     int h = height, w = width, c = 1, conv = 0, padded = 0;
@@ -35,8 +31,8 @@ static size_t simulate(const struct keras *k, struct way way, int height, int wi
             h += 2 * way.border;
             w += 2 * way.border;
         } else if (u->kind == KIND_POOL) {
-            h = u->global ? 1 : pooled_side(way, h);
-            w = u->global ? 1 : pooled_side(way, w);
+            h = u->global ? 1 : window_steps(h, way.pool, way.step);
+            w = u->global ? 1 : window_steps(w, way.pool, way.step);
         } else if (u->kind == KIND_CONV) {
             const unsigned bit = conv < 31 ? 1u << conv : 0;
             if (!(way.same & bit) && !padded) {
@@ -48,8 +44,8 @@ static size_t simulate(const struct keras *k, struct way way, int height, int wi
                 w = (w + 1) / 2;
             }
             if (way.pooled & bit) {
-                h = pooled_side(way, h);
-                w = pooled_side(way, w);
+                h = window_steps(h, way.pool, way.step);
+                w = window_steps(w, way.pool, way.step);
             }
             c = u->outputs;
             padded = 0;

@@ -65,6 +65,12 @@ static inline HOST_DEVICE size_t shape_size(struct shape s) {
     return (size_t)s.c * (size_t)s.h * (size_t)s.w;
 }
 
+/* Whole steps of a window over a side, its border included: the output's side, as Keras has it;
+   0 where the window does not fit. */
+static inline int window_steps(int side, int window, int stride) {
+    return side < window ? 0 : (side - window) / stride + 1;
+}
+
 /* Cells from <= u < to of a window that begins at cell start (negative on the border) of a
    side: those that lie inside the map. */
 struct span {

@@ -54,13 +54,6 @@ static int in_range(int value, int least, int most) {
     return value >= least && value <= most;
 }
 
-/* Output rows (or columns) of a window that walks over side cells with a border: the number of
-   whole steps, as Keras counts them. */
-static int steps(int side, int before, int after, int kernel, int stride) {
-    int room = side + before + after - kernel;
-    return room < 0 ? 0 : room / stride + 1;
-}
-
 static int check_window(const struct layer *l, int row, struct lenet5_error *err) {
     if (!in_range(l->kernel_h, 1, MAX_WINDOW) || !in_range(l->kernel_w, 1, MAX_WINDOW) ||
         !in_range(l->stride_h, 1, MAX_WINDOW) || !in_range(l->stride_w, 1, MAX_WINDOW))
@@ -98,8 +91,8 @@ static int derive_out(struct layer *l, int row, struct lenet5_error *err) {
     case OP_CONV:
         if (check_window(l, row, err))
             return -1;
-        l->out.h = steps(l->in.h, l->pad_top, l->pad_bottom, l->kernel_h, l->stride_h);
-        l->out.w = steps(l->in.w, l->pad_left, l->pad_right, l->kernel_w, l->stride_w);
+        l->out.h = window_steps(l->in.h + l->pad_top + l->pad_bottom, l->kernel_h, l->stride_h);
+        l->out.w = window_steps(l->in.w + l->pad_left + l->pad_right, l->kernel_w, l->stride_w);
         if (l->out.h < 1 || l->out.w < 1)
             return fail(err,
                         "layer %d '%s': a window of %dx%d does not fit into a map of %dx%d",
