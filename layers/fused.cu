@@ -6,9 +6,8 @@
  * in and logits go out. The rule that shapes everything: lane = image. The 16 lanes of a
  * half-warp do the same work on 16 images, so that an activation is one line of 64 bytes in
  * shared memory, its 16 images side by side, and a weight is one address for all of them. The 8
- * half-warps
- * ("workers") divide a layer's outputs among themselves. Two blocks live on a multiprocessor
- * and fill each other's waits at barriers.
+ * half-warps ("workers") divide a layer's outputs among themselves. Two blocks live on a
+ * multiprocessor and fill each other's waits at barriers.
  *
  * fused_one_kernel: with few images that would leave most of the card idle. A block takes one
  * image, and its threads divide the places of a map.
