@@ -28,17 +28,16 @@ static void print_layer(const struct layer *l) {
 static void print_network(const struct model *m, const char *path) {
     char shape[48];
     size_t total = 0;
-    int64_t macs = 0;
     printf("network   %s\n\n  %-24s %-13s %-12s %-18s %-12s %10s\n", path, "layer", "op",
            "output", "window/stride +pad", "activation", "parameters");
     printf("  %-24s %-13s %-12s\n", "input", "", shape_text(m->input, shape));
     for (int k = 0; k < m->count; k++) {
         print_layer(&m->layers[k]);
         total += m->layers[k].weights + m->layers[k].biases;
-        macs += layer_macs(&m->layers[k]);
     }
     printf("\n  parameters   %s (%s bytes), %s multiply-adds an image\n",
-           thousands((long long)total), thousands((long long)(4 * total)), thousands(macs));
+           thousands((long long)total), thousands((long long)(4 * total)),
+           thousands(network_macs(m->layers, m->count)));
     printf("  input        byte * %.9g + %.9g, %s\n", m->scale, m->offset,
            origin_text(m->scaling_origin));
     printf("  from         %s%s%s\n", *m->source ? m->source : "unknown",

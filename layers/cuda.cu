@@ -74,6 +74,14 @@ static int cuda_device(struct device *device, struct lenet5_error *err) {
     return find_rates(device, err);
 }
 
+int cuda_upload(void **to, const void *from, size_t size, cudaStream_t stream,
+                struct lenet5_error *err) {
+    CUDA_TRY(cudaMalloc(to, size));
+    CUDA_TRY(cudaMemcpyAsync(*to, from, size, cudaMemcpyHostToDevice, stream));
+    CUDA_TRY(cudaStreamSynchronize(stream));
+    return 0;
+}
+
 int cuda_allocate_batch(const struct batch_buffer *buffers, int count, int *max_batch,
                         struct lenet5_error *err) {
     size_t sum = 0;
@@ -124,11 +132,9 @@ static int upload_model(struct cuda *s, struct lenet5_error *err) {
     memcpy(s->layers, m->layers, sizeof s->layers);
     if (!m->float_count)
         return 0;
-    CUDA_TRY(cudaMalloc((void **)&s->floats, m->float_count * sizeof(float)));
-    /* On the stream: where a plain cudaMemcpy returns, its last bytes may still be on the way,
-       and the stream would not wait for them. load_kernels waits, for all streams. */
-    CUDA_TRY(cudaMemcpyAsync(s->floats, m->floats, m->float_count * sizeof(float),
-                             cudaMemcpyHostToDevice, s->stream));
+    if (cuda_upload((void **)&s->floats, m->floats, m->float_count * sizeof(float), s->stream,
+                    err))
+        return -1;
     for (int k = 0; k < m->count; k++) {
         struct layer *l = &s->layers[k];
         l->weight = l->weight ? s->floats + (l->weight - m->floats) : NULL;

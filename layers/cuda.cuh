@@ -44,6 +44,12 @@ int cuda_finish(int rc, const cudaEvent_t *event, cudaStream_t stream,
 /* 0 if the device that a network was opened on is the current one. */
 int cuda_check_device(int opened, struct lenet5_error *err);
 
+/* Allocates device memory, the caller's, for a copy of size bytes, which are there for every
+   stream when this returns. Not by a plain cudaMemcpy: where that returns, the last bytes may
+   still be on the way, and a stream that does not block would not wait for them. */
+int cuda_upload(void **to, const void *from, size_t size, cudaStream_t stream,
+                struct lenet5_error *err);
+
 /* Device memory that grows with the batch. */
 struct batch_buffer {
     void **at;   /* NULL before; owned by whoever allocates, and NULL again on failure */

@@ -105,6 +105,19 @@ template <class S> struct Shared {
 static_assert(sizeof(Shared<Shape<28, 2>>) <= 99 * 1024, "fits cards of 100 KB, once");
 static_assert(sizeof(Shared<Shape<32, 0>>) <= 113 * 1024, "fits cards of 228 KB, twice");
 
+/* By all threads of a block. */
+__device__ inline void load_resident(Resident &to, const Resident &from, int threads) {
+    for (int k = threadIdx.x; k < (int)(sizeof to / sizeof(float4)); k += threads)
+        ((float4 *)&to)[k] = ((const float4 *)&from)[k];
+}
+
+/* A window of C1, the bias behind it. */
+__device__ inline void load_c1(float (&w)[28], const float (&c1)[28]) {
+#pragma unroll
+    for (int k = 0; k < 7; k++)
+        *(float4 *)&w[4 * k] = *(const float4 *)&c1[4 * k];
+}
+
 /* ---- Activations ---- */
 
 /* Element o of four; o is known at compile time. */
@@ -209,9 +222,7 @@ __device__ inline void conv1(Shared<S> &s, int lane, int worker) {
 #pragma unroll 1
         for (int o = first_map; o < first_map + MAPS; o++) {
             float w[28], z[2][HALF];
-#pragma unroll
-            for (int k = 0; k < 7; k++)
-                *(float4 *)&w[4 * k] = *(const float4 *)&s.resident.c1[mirror][o][4 * k];
+            load_c1(w, s.resident.c1[mirror][o]);
 #pragma unroll
             for (int q = 0; q < HALF; q++)
                 z[0][q] = z[1][q] = w[25];
@@ -448,7 +459,11 @@ __device__ inline void dense(DenseTile<S> &s, const Resident &resident, const We
 
 /* Every sum adds up in the order of the layers above, so that the bits of a result do not
    depend on the size of its batch. */
-enum { ONE_THREADS = 256, ONE_BLOCKS = 2 };
+enum {
+    ONE_THREADS = 256,
+    ONE_BLOCKS = 2, /* on a multiprocessor */
+    FEW = 6         /* images a multiprocessor, up to which it is sooner done; on an H200 */
+};
 
 template <class S> struct One {
     Resident resident;
@@ -496,9 +511,7 @@ template <class S, bool SOFT, bool MAX> __device__ inline void conv1_one(One<S> 
 #pragma unroll 1
     for (int o = 0; o < C1_MAPS; o++) {
         float w[28], z[4]; /* z[2 * row + column] of the four windows */
-#pragma unroll
-        for (int k = 0; k < 7; k++)
-            *(float4 *)&w[4 * k] = *(const float4 *)&s.resident.c1[mirror][o][4 * k];
+        load_c1(w, s.resident.c1[mirror][o]);
         z[0] = z[1] = z[2] = z[3] = w[WINDOW];
 #pragma unroll
         for (int u = 0; u < 5; u++)
@@ -626,8 +639,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) fused_kernel(whole_arg
     long long since = a.clock ? clock64() : 0;
 
     load_images<S>(s, a, (int)blockIdx.x);
-    for (int k = threadIdx.x; k < (int)(sizeof s.resident / sizeof(float4)); k += THREADS)
-        ((float4 *)&s.resident)[k] = ((const float4 *)&w.resident)[k];
+    load_resident(s.resident, w.resident, THREADS);
 
     for (int tile = (int)blockIdx.x; tile < tiles; tile += gridDim.x) {
         __pipeline_wait_prior(0);
@@ -656,8 +668,7 @@ __global__ void __launch_bounds__(ONE_THREADS, ONE_BLOCKS) fused_one_kernel(whol
     const Weights<S> &w = *(const Weights<S> *)a.weights;
     const int o = threadIdx.x; /* the output of dense layers that this thread finishes */
 
-    for (int k = threadIdx.x; k < (int)(sizeof s.resident / sizeof(float4)); k += ONE_THREADS)
-        ((float4 *)&s.resident)[k] = ((const float4 *)&w.resident)[k];
+    load_resident(s.resident, w.resident, ONE_THREADS);
 
     for (int image = (int)blockIdx.x; image < a.n; image += gridDim.x) {
         load_one<S>(s, a, image);
@@ -765,7 +776,7 @@ template <class S, bool SOFT, bool MAX> void count(kernel_stage stages[STAGES]) 
 /* ---- Host: the backend ---- */
 
 const whole_variant variants[] = WHOLE_VARIANTS(fused_kernel, Shared, fused_one_kernel, One);
-const whole_kind kind = {"fused", 70,       {{IMAGES, THREADS}, {1, ONE_THREADS}},    6,
+const whole_kind kind = {"fused", 70,       {{IMAGES, THREADS}, {1, ONE_THREADS}},    FEW,
                          form_of, variants, (int)(sizeof variants / sizeof *variants)};
 
 int fused_open(void **state, const model *m, int, int *max_batch, lenet5_error *err) {

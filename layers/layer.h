@@ -93,8 +93,10 @@ int network_logit_rows(const struct layer *layers, int count);
 /* Numbers in the largest map of one image, the input included: what a buffer must hold. */
 size_t network_largest_map(const struct layer *layers, int count, struct shape input);
 
-/* Multiply-adds of one row for one image, counting the border as the textbook does. */
+/* Multiply-adds of one row, or of all, for one image, counting the border as the textbook does.
+ */
 int64_t layer_macs(const struct layer *l);
+int64_t network_macs(const struct layer *layers, int count);
 
 /* "conv", "average_pool", ... */
 const char *op_name(enum op op);

@@ -53,10 +53,8 @@ static int bind_backend(struct lenet5 *net, const struct backend *b, int *batch,
 static int pays_from(const struct backend *b, const struct lenet5 *net) {
     const int64_t cores = net->threads ? net->threads : threads_available();
     const int64_t trip = !b->on_gpu ? 0 : b->layer ? 4500000 * cores : 2500000;
-    int64_t macs = 1, batch;
-    for (int k = 0; k < net->model.count; k++)
-        macs += layer_macs(&net->model.layers[k]);
-    batch = 1 + trip / macs;
+    const int64_t macs = network_macs(net->model.layers, net->model.count);
+    const int64_t batch = 1 + trip / (1 + macs);
     return batch < DEFAULT_BATCH ? (int)batch : DEFAULT_BATCH;
 }
 
@@ -93,10 +91,9 @@ static void describe(struct lenet5 *net, int max_batch) {
     info.classes = (int)shape_size(m->layers[rows - 1].out);
     info.softmax = rows < m->count;
     info.layers = m->count;
-    for (int k = 0; k < m->count; k++) {
+    for (int k = 0; k < m->count; k++)
         info.parameters += (int64_t)(m->layers[k].weights + m->layers[k].biases);
-        info.macs += layer_macs(&m->layers[k]);
-    }
+    info.macs = network_macs(m->layers, m->count);
     info.scale = m->scale;
     info.offset = m->offset;
     info.accuracy = m->accuracy;

@@ -187,3 +187,10 @@ int64_t layer_macs(const struct layer *l) {
         return (int64_t)l->weights * l->out.h * l->out.w;
     return l->op == OP_DENSE ? (int64_t)l->weights : 0;
 }
+
+int64_t network_macs(const struct layer *layers, int count) {
+    int64_t macs = 0;
+    for (int k = 0; k < count; k++)
+        macs += layer_macs(&layers[k]);
+    return macs;
+}

@@ -467,8 +467,7 @@ static int simd_open(void **state, const struct model *m, int threads, int *max_
         return fail(err, "out of memory");
     s->model = m;
     s->max_batch = *max_batch;
-    for (int row = 0; row < m->count; row++)
-        s->macs += layer_macs(&m->layers[row]);
+    s->macs = network_macs(m->layers, m->count);
     if (!(s->set = choose_set(err)) || choose_threads(threads, &s->threads, err))
         goto failed;
     plan_stages(s);

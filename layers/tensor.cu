@@ -40,6 +40,7 @@ enum {
     IMAGES = WARP_IMAGES * WARPS, /* a tile */
     THREADS = 32 * WARPS,
     BLOCKS_PER_SM = 2,
+    FEW = WARP_IMAGES * BLOCKS_PER_SM, /* images a multiprocessor: a narrow tile a block */
     PAD = 8 /* halves between rows of a matrix, against bank conflicts */
 };
 
@@ -727,9 +728,8 @@ template <class S, bool SOFT, bool MAX> void count(kernel_stage stages[STAGES]) 
 /* ---- Host: the backend ---- */
 
 const whole_variant variants[] = WHOLE_VARIANTS(tensor_kernel, Shared, tensor_kernel, Shared);
-const whole_kind kind = {
-    "tensor", 80,       {{IMAGES, THREADS}, {WARP_IMAGES, THREADS}}, WARP_IMAGES *BLOCKS_PER_SM,
-    form_of,  variants, (int)(sizeof variants / sizeof *variants)};
+const whole_kind kind = {"tensor", 80,       {{IMAGES, THREADS}, {WARP_IMAGES, THREADS}}, FEW,
+                         form_of,  variants, (int)(sizeof variants / sizeof *variants)};
 
 int tensor_open(void **state, const model *m, int, int *max_batch, lenet5_error *err) {
     return whole_open(state, &kind, m, max_batch, err);

@@ -98,16 +98,6 @@ static int check_card(whole *s, struct lenet5_error *err) {
     return check_kernel(s, WIDE, shared, err) || check_kernel(s, NARROW, shared, err) ? -1 : 0;
 }
 
-/* Not by a plain cudaMemcpy: where it returns, the last bytes may still be on the way, and
-   streams like ours would not wait for them. */
-static int upload(whole *s, const void *packed, struct lenet5_error *err) {
-    CUDA_TRY(cudaMalloc(&s->weights, s->variant->weights));
-    CUDA_TRY(cudaMemcpyAsync(s->weights, packed, s->variant->weights, cudaMemcpyHostToDevice,
-                             s->stream));
-    CUDA_TRY(cudaStreamSynchronize(s->stream));
-    return 0;
-}
-
 static int upload_weights(whole *s, const family *f, const struct model *m,
                           struct lenet5_error *err) {
     const struct form form = s->kind->form_of(f);
@@ -118,7 +108,8 @@ static int upload_weights(whole *s, const family *f, const struct model *m,
         fail(err, "out of memory");
     } else {
         family_fold(f, m, &form, d);
-        status = s->variant->pack(packed, d, err) ? -1 : upload(s, packed, err);
+        if (!s->variant->pack(packed, d, err))
+            status = cuda_upload(&s->weights, packed, s->variant->weights, s->stream, err);
     }
     free(d);
     free(packed);

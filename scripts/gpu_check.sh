@@ -66,14 +66,13 @@ sanitize() {
 
 # The figure of the card (weights/results.json), from every backend on the test set of $1.
 card() {
-    local backend right status=0
+    local backend status=0
     for backend in reference simd cuda fused tensor; do
-        right=$("$BUILD/lenet5" --eval --backend "$backend" --weights "weights/lenet5_$1.bin" \
-            --data "$DATA/$1" --json | sed -n 's/.*"correct": \([0-9]*\).*/\1/p')
-        echo "$backend: $right right"
-        python3 -c "import json, sys; sys.exit(
-            json.load(open('weights/results.json'))['$1']['test']['right'] != int('0$right'))" ||
-            status=1
+        "$BUILD/lenet5" --eval --backend "$backend" --weights "weights/lenet5_$1.bin" \
+            --data "$DATA/$1" --json | python3 -c "import json, sys
+right = json.load(sys.stdin)['correct']
+print('$backend:', right, 'right')
+sys.exit(right != json.load(open('weights/results.json'))['$1']['test']['right'])" || status=1
     done
     return "$status"
 }
