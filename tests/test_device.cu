@@ -291,6 +291,7 @@ static void another_device(void **state) {
     int devices;
     CHECK(cudaGetDeviceCount(&devices));
     if (devices < 2) {
+        print_message("# skip: there is but one GPU\n");
         lenet5_close(net);
         skip();
     }

@@ -625,8 +625,10 @@ static void demand_set(const char *images_path, const char *labels_path, const c
 
 static void test_official_sets(void **state) {
     (void)state;
-    if (access(DATA "fashion_mnist/train-labels-idx1-ubyte.gz", R_OK))
+    if (access(DATA "fashion_mnist/train-labels-idx1-ubyte.gz", R_OK)) {
+        print_message("# skip: the data sets are not here\n");
         skip();
+    }
     demand_set(DATA "mnist/t10k-images-idx3-ubyte.gz", DATA "mnist/t10k-labels-idx1-ubyte.gz",
                "mnist", 0, "9");
     demand_set(DATA "mnist/train-images-idx3-ubyte.gz", DATA "mnist/train-labels-idx1-ubyte.gz",
